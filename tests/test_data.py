@@ -43,7 +43,8 @@ def test_numbers_are_exact_in_float32(name: Name) -> None:
 
 def test_the_held_out_set() -> None:
     inputs, labels = digits_test()
-    assert (inputs.dtype, labels.dtype) == (np.float64, np.int64)
+    assert inputs.dtype == np.float64
+    assert labels.dtype == np.int64
     assert inputs.shape == (540, 64)
     digits("relu").check_inputs(inputs)  # raises on any number outside [0, 1]
     assert inputs.max() == 1
