@@ -22,8 +22,11 @@ def polynomial(name, function, interval, terms, weight):
     report(name, error * weight, lowest_first=coefficients[::-1])
 
 
-def rational(name, function, high, centre, top, bottom, rounds):
-    """P/Q on [0, high] with Q(0) = 1; the sample points crowd where x is below `centre`."""
+def rational(name, function, high, centre, top, bottom, rounds, monic=False):
+    """P/Q on [0, high]; the sample points crowd where x is below `centre`.
+
+    Q(0) = 1, or the leading coefficient of Q is 1, which saves a multiplication.
+    """
     count = 6 * (top + bottom + 2)
     end = (high - centre) / (high + centre)
     points = []
@@ -49,7 +52,9 @@ def rational(name, function, high, centre, top, bottom, rounds):
         best = min(best, (max(errors), p, q), key=lambda fit: fit[0])
         weights = [w * (e / max(errors) + mp.mpf("1e-3")) for w, e in zip(weights, errors)]
         weights = [w / max(weights) for w in weights]
-    report(name, best[0], P=best[1], Q=best[2])
+    error, p, q = best
+    unit = q[-1] if monic else 1
+    report(name, error, P=[c / unit for c in p], Q=[c / unit for c in q])
 
 
 def near_zero(limit, function):
@@ -83,6 +88,6 @@ if __name__ == "__main__":
         polynomial(f"g{bits}", symmetric, [0, half**2], terms[0], half**3 / 4)
         polynomial(f"expm1_{bits}", remainder, [-half, half], terms[1], half)
         polynomial(f"log1p_{bits}", logarithm, [0, mp.mpf(1) / 9], terms[2], mp.mpf(1) / 9)
-    rational("tanh32", hyperbolic, mp.mpf(81), mp.mpf(3), 4, 4, rounds=20)
-    rational("mills32", mills, mp.mpf("14.5"), mp.mpf(2), 4, 5, rounds=12)
-    rational("mills64", mills, mp.mpf(39), mp.mpf(2), 9, 10, rounds=8)
+    rational("tanh32", hyperbolic, mp.mpf(64), mp.mpf(2), 4, 4, rounds=40, monic=True)
+    rational("mills32", mills, mp.mpf("13.3"), mp.mpf(2), 4, 5, rounds=12)
+    rational("mills64", mills, mp.mpf("37.7"), mp.mpf(2), 9, 10, rounds=8)
