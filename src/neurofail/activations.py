@@ -27,7 +27,7 @@ def _sigmoid(x: Array, _: tuple[float, ...]) -> Array:
 
 def _gelu(x: Array, _: tuple[float, ...]) -> Array:
     # x Phi(x), with Phi by erfc: the usual 1 + erf cancels in the lower tail.
-    phi = 0.5 * _ERFC(-x / math.sqrt(2.0)).astype(np.float64)
+    phi = 0.5 * np.asarray(_ERFC(-x / math.sqrt(2.0)), dtype=np.float64)
     return np.where(np.isneginf(x), 0.0, np.where(np.isneginf(x), 0.0, x) * phi)
 
 
