@@ -38,7 +38,7 @@ def rational(name, function, high, centre, top, bottom, rounds, monic=False):
     best = (mp.inf,)
     for _ in range(rounds):
         rows, right = mp.matrix(count, top + bottom + 1), mp.matrix(count, 1)
-        for i, (x, f) in enumerate(zip(points, values)):
+        for i, (x, f) in enumerate(zip(points, values, strict=True)):
             scale = mp.sqrt(weights[i]) / (below[i] * f)
             for j in range(top + 1):
                 rows[i, j] = scale * x**j
@@ -48,9 +48,10 @@ def rational(name, function, high, centre, top, bottom, rounds, monic=False):
         solution = list(mp.lu_solve(rows, right))
         p, q = solution[: top + 1], [mp.mpf(1), *solution[top + 1 :]]
         below = [mp.polyval(q[::-1], x) for x in points]
-        errors = [abs(mp.polyval(p[::-1], x) / b / f - 1) for x, b, f in zip(points, below, values)]
+        fits = zip(points, below, values, strict=True)
+        errors = [abs(mp.polyval(p[::-1], x) / b / f - 1) for x, b, f in fits]
         best = min(best, (max(errors), p, q), key=lambda fit: fit[0])
-        weights = [w * (e / max(errors) + mp.mpf("1e-3")) for w, e in zip(weights, errors)]
+        weights = [w * (e / max(errors) + mp.mpf("1e-3")) for w, e in zip(weights, errors, strict=True)]
         weights = [w / max(weights) for w in weights]
     error, p, q = best
     unit = q[-1] if monic else 1
