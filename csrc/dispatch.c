@@ -1,0 +1,164 @@
+/* Chooses the instruction set, and checks what comes from outside before a kernel sees it. */
+
+#include <string.h>
+
+#include "kernel.h"
+
+int nf_supported(int isa)
+{
+    if (isa == NF_PORTABLE)
+        return 1;
+#if NF_X86
+    __builtin_cpu_init();
+    if (isa == NF_AVX2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == NF_AVX512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("fma");
+#endif
+    return 0;
+}
+
+static const nf_kernel *find(int isa, int bits)
+{
+    if ((bits != 32 && bits != 64) || !nf_supported(isa))
+        return NULL;
+#if NF_X86
+    if (isa == NF_AVX512)
+        return bits == 32 ? &nf_kernel_f32_avx512 : &nf_kernel_f64_avx512;
+    if (isa == NF_AVX2)
+        return bits == 32 ? &nf_kernel_f32_avx2 : &nf_kernel_f64_avx2;
+#endif
+    return bits == 32 ? &nf_kernel_f32_portable : &nf_kernel_f64_portable;
+}
+
+static int known(int activation) { return activation >= NF_ACT_IDENTITY && activation <= NF_ACT_SOFTSIGN; }
+
+static int fits(int layers, const nf_layer *layer, int64_t inputs)
+{
+    if (layers < 2 || !layer || inputs < 1)
+        return 0;
+    for (int l = 0; l < layers; l++)
+        if (layer[l].inputs < 1 || layer[l].neurons < 1 || !known(layer[l].activation) ||
+            (l && layer[l].inputs != layer[l - 1].neurons))
+            return 0;
+    return 1;
+}
+
+int nf_activate(int isa, int bits, int activation, const double *parameters, int64_t n, const void *in,
+                void *out)
+{
+    const nf_kernel *kernel = find(isa, bits);
+    if (!kernel)
+        return NF_NO_ISA;
+    if (!known(activation) || !parameters || n < 0 || !in || !out)
+        return NF_BAD_ARGUMENT;
+    kernel->activate(activation, parameters, n, in, out);
+    return NF_OK;
+}
+
+size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs)
+{
+    const nf_kernel *kernel = find(isa, bits);
+    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs) : 0;
+}
+
+int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const void *x,
+                  void *memory)
+{
+    const nf_kernel *kernel = find(isa, bits);
+    if (!kernel)
+        return NF_NO_ISA;
+    if (!fits(layers, layer, inputs) || !x || !memory || (uintptr_t)memory % 64)
+        return NF_BAD_ARGUMENT;
+    for (int l = 0; l < layers; l++)
+        if (!layer[l].weights || !layer[l].biases)
+            return NF_BAD_ARGUMENT;
+    kernel->model_init(layers, layer, inputs, x, memory);
+    return NF_OK;
+}
+
+int64_t nf_model_blocks(const void *model) { return ((const nf_model *)model)->blocks; }
+
+int nf_model_golden(void *memory, int64_t first, int64_t last)
+{
+    nf_model *model = memory;
+    if (!model || first < 0 || last < first || last > model->blocks)
+        return NF_BAD_ARGUMENT;
+    find(model->isa, model->bits)->golden(model, first, last);
+    return NF_OK;
+}
+
+size_t nf_workspace_bytes(const void *memory, int slots)
+{
+    const nf_model *model = memory;
+    return slots < 0 ? 0 : find(model->isa, model->bits)->workspace_bytes(model, slots);
+}
+
+/* Every operation that a row can name points inside the model. */
+static int sound(const nf_model *model, const nf_sites *sites)
+{
+    for (int64_t r = 0; r < sites->rows; r++) {
+        int stage = sites->stage[r], l = (stage + 1) / 2, synapse = stage % 2;
+        if (l < 1 || l > model->layers || (!synapse && l == model->layers))
+            return 0;
+        if (sites->first[r + 1] < sites->first[r] + 1 || (!synapse && sites->first[r + 1] > sites->first[r] + 1))
+            return 0;
+        for (int64_t o = sites->first[r]; o < sites->first[r + 1]; o++)
+            if (sites->neuron[o] < 0 || sites->neuron[o] >= model->layer[l].neurons ||
+                (sites->action[o] == NF_SYNAPSE) != synapse || sites->action[o] < NF_SET ||
+                sites->action[o] > NF_SYNAPSE ||
+                (synapse && (sites->source[o] < 0 || sites->source[o] >= model->layer[l].inputs)))
+                return 0;
+    }
+    return 1;
+}
+
+int nf_sites_check(const void *model, const nf_sites *sites)
+{
+    return model && sites && sound(model, sites) ? NF_OK : NF_BAD_ARGUMENT;
+}
+
+int nf_evaluate(const void *memory, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
+                const double *levels, int share, int64_t first, int64_t last, void *workspace, double *errors,
+                int64_t *sdc, int64_t *due, double *each)
+{
+    const nf_model *model = memory;
+    if (!model || !sites || slots < 0 || n < 0 || (n && slots && !rows) || first < 0 || last < first ||
+        last > model->blocks || !workspace || (uintptr_t)workspace % 64 || !errors || !sdc || !due)
+        return NF_BAD_ARGUMENT;
+    for (int64_t c = 0; c < n; c++)
+        for (int slot = 0, stage = 0; slot < slots && rows[c * slots + slot] >= 0; slot++) {
+            int32_t row = rows[c * slots + slot];
+            if (row >= sites->rows || sites->stage[row] < stage)
+                return NF_BAD_ARGUMENT;
+            stage = sites->stage[row];
+        }
+    find(model->isa, model->bits)
+        ->evaluate(model, sites, slots, n, rows, levels, share, first, last, workspace, errors, sdc, due, each);
+    return NF_OK;
+}
+
+int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
+             double epsilon, nf_totals *totals)
+{
+    const int octave = 4, lowest = -64, bins = 512;
+    if (n < 0 || !errors || !sdc || !due || !totals)
+        return NF_BAD_ARGUMENT;
+    for (int64_t i = 0; i < n; i++) {
+        if (totals->worst < 0 || errors[i] > totals->error) {
+            totals->worst = offset + i;
+            totals->error = errors[i];
+        }
+        totals->sdc += sdc[i];
+        totals->due += due[i];
+        totals->exceeded += errors[i] > epsilon;
+        /* The exponent and the two leading bits of the fraction number the quarter octaves. */
+        int64_t pattern, bin;
+        memcpy(&pattern, &errors[i], sizeof pattern);
+        bin = (pattern >> 50) - (int64_t)(1023 + lowest) * octave + 1;
+        totals->histogram[bin < 1 ? 0 : bin > bins ? bins + 1 : bin]++;
+    }
+    return NF_OK;
+}

@@ -1,0 +1,65 @@
+/* Private: what each instruction set provides, and how a model lies in memory. */
+
+#ifndef NEUROFAIL_KERNEL_H
+#define NEUROFAIL_KERNEL_H
+
+#include "neurofail.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define NF_X86 1
+#else
+#define NF_X86 0
+#endif
+
+/* One layer, packed. Offsets count reals from the start of a lane block's golden values. */
+typedef struct nf_packed {
+    int32_t inputs;
+    int32_t neurons;
+    int32_t activation;
+    int32_t height;      /* rows of weights in a panel; the last panel may have fewer */
+    const void *columns; /* (inputs, neurons): what one source sends to every neuron */
+    const void *panels;  /* panel by panel, (inputs, rows of the panel): a matrix product's left side */
+    const void *biases;
+    double parameters[2];
+    size_t s; /* golden pre-activations (neurons, lanes); for the output layer, see `gap` */
+    size_t y; /* golden outputs (neurons, lanes) */
+} nf_packed;
+
+/* The golden values of a lane block, each row one real per lane: the inputs, then per layer s and y; for
+ * the output layer the gaps F_k - F_class; then the class, and the error below which it cannot change. */
+typedef struct nf_model {
+    int32_t isa;
+    int32_t bits;
+    int32_t layers;
+    int32_t lanes; /* of a block */
+    int64_t inputs;
+    int64_t blocks;
+    int64_t tile;  /* blocks that are worked on together */
+    size_t stride; /* reals of a block */
+    size_t gap;
+    size_t category;
+    size_t threshold;
+    nf_packed *layer;
+    char *golden;
+} nf_model;
+
+/* One instruction set and one real type. */
+typedef struct nf_kernel {
+    int32_t lanes;
+    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs);
+    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const void *x, void *memory);
+    void (*golden)(nf_model *model, int64_t first, int64_t last);
+    size_t (*workspace_bytes)(const nf_model *model, int slots);
+    void (*evaluate)(const nf_model *model, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
+                     const double *levels, int share, int64_t first, int64_t last, void *workspace,
+                     double *errors, int64_t *sdc, int64_t *due, double *each);
+    void (*activate)(int activation, const double *parameters, int64_t n, const void *in, void *out);
+} nf_kernel;
+
+extern const nf_kernel nf_kernel_f32_portable, nf_kernel_f64_portable;
+#if NF_X86
+extern const nf_kernel nf_kernel_f32_avx2, nf_kernel_f64_avx2;
+extern const nf_kernel nf_kernel_f32_avx512, nf_kernel_f64_avx512;
+#endif
+
+#endif

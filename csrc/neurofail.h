@@ -1,0 +1,142 @@
+/* The public C interface. Everything is caller-allocated; nothing here allocates, locks or keeps state.
+ * Every function returns an nf_status unless it says otherwise. Layers count from 1 (the first hidden
+ * layer); layer `layers` is the linear output layer. Sizes are in elements, not bytes, unless said. */
+
+#ifndef NEUROFAIL_H
+#define NEUROFAIL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum nf_status { NF_OK = 0, NF_BAD_ARGUMENT = 1, NF_NO_ISA = 2 };
+
+enum nf_isa { NF_PORTABLE = 0, NF_AVX2 = 1, NF_AVX512 = 2 };
+
+enum nf_activation {
+    NF_ACT_IDENTITY = 0,
+    NF_ACT_RELU,
+    NF_ACT_LEAKY_RELU,
+    NF_ACT_RELU6,
+    NF_ACT_SIGMOID,
+    NF_ACT_TANH,
+    NF_ACT_HARD_SIGMOID,
+    NF_ACT_CLIP,
+    NF_ACT_SOFTPLUS,
+    NF_ACT_ELU,
+    NF_ACT_GELU,
+    NF_ACT_SILU,
+    NF_ACT_SOFTSIGN
+};
+
+/* What a row of the site table does: y is a neuron's output, s a pre-activation. */
+enum nf_action {
+    NF_SET = 0,    /* y <- value */
+    NF_SHIFT = 1,  /* y <- golden y + value */
+    NF_ADD = 2,    /* y <- y + value */
+    NF_SYNAPSE = 3 /* s_neuron <- s_neuron + weight * y_source + value */
+};
+
+/* A dense layer. weights is row-major (neurons, inputs), biases (neurons); both float or double as the
+ * model's bits say. The activation's gain is already folded into both. */
+typedef struct nf_layer {
+    int32_t inputs;
+    int32_t neurons;
+    int32_t activation;
+    double parameters[2];
+    const void *weights;
+    const void *biases;
+} nf_layer;
+
+/* The site table: row r owns the operations first[r] .. first[r + 1] - 1, all at one stage: 2 l - 1 acts on
+ * the pre-activations of layer l, 2 l on its outputs. The value used is value + level * span. */
+typedef struct nf_sites {
+    int64_t rows;
+    const int64_t *first;
+    const int32_t *stage;
+    const int32_t *action;
+    const int32_t *neuron;
+    const int32_t *source;
+    const double *weight;
+    const double *value;
+    const double *span;
+} nf_sites;
+
+/* A plan as flat tables (plans.py says what they mean).
+ * block: 3 numbers each: places, choices, strata.
+ * choice: 5 numbers each: first row, variants, joint, drawn, most failures.
+ * size: per stratum, one count for each choice of its block.
+ * threshold: per stratum, the high and the low half of its cumulative share of 2^128 (sampled plans). */
+typedef struct nf_plan {
+    int32_t slots;
+    int32_t targets;
+    int32_t blocks;
+    const int64_t *block;
+    const int64_t *choice;
+    const int32_t *size;
+    const uint64_t *threshold;
+    const int32_t *stage;
+} nf_plan;
+
+/* What is kept of many configurations. The histogram counts configurations by their worst error, in
+ * quarter octaves from 2^-64 (entry 1) to 2^64 (entry 512); entries 0 and 513 hold what lies outside. */
+typedef struct nf_totals {
+    int64_t worst;
+    double error;
+    int64_t sdc;
+    int64_t due;
+    int64_t exceeded;
+    int64_t histogram[514];
+} nf_totals;
+
+/* Whether this machine (and this build) can run an instruction set: 1 or 0. */
+int nf_supported(int isa);
+
+/* out[i] = activation(in[i]) for n numbers of `bits` 32 or 64, with an instruction set's own code. */
+int nf_activate(int isa, int bits, int activation, const double *parameters, int64_t n, const void *in,
+                void *out);
+
+/* A model is a network packed for one instruction set together with its golden run over a set of inputs.
+ * Its memory is the caller's: nf_model_bytes bytes, aligned to 64, neither moved nor changed afterwards.
+ * nf_model_bytes and nf_workspace_bytes return 0 for arguments that cannot be served. */
+size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs);
+int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const void *x,
+                  void *memory);
+
+/* Inputs are run in blocks of lanes; this is the number of blocks. */
+int64_t nf_model_blocks(const void *model);
+
+/* The golden run of blocks first .. last - 1. Blocks are independent: threads may share them out. */
+int nf_model_golden(void *model, int64_t first, int64_t last);
+
+/* The bytes (aligned to 64) that one thread needs to evaluate configurations of up to `slots` rows. */
+size_t nf_workspace_bytes(const void *model, int slots);
+
+/* Whether every row of the table points inside the model: NF_OK, or NF_BAD_ARGUMENT. nf_evaluate relies on
+ * it and does not repeat it. */
+int nf_sites_check(const void *model, const nf_sites *sites);
+
+/* Evaluates n configurations on the inputs of blocks first .. last - 1.
+ * rows: (n, slots), each configuration's rows by ascending stage, unused slots at the end -1.
+ * levels: (n, slots) or NULL. share: whether neighbours tend to agree in their leading rows.
+ * errors (n): raised to the configuration's worst error over these inputs (infinity for NaN).
+ * sdc, due (n): raised by its numbers of silent corruptions and of NaN or infinite outputs.
+ * each: NULL, or (n, inputs): every evaluation's error. */
+int nf_evaluate(const void *model, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
+                const double *levels, int share, int64_t first, int64_t last, void *workspace, double *errors,
+                int64_t *sdc, int64_t *due, double *each);
+
+/* Writes the rows of n successive configurations of an exhaustive plan and advances the state: the joint
+ * choice, then per block the stratum and per choice its positions and variants (most failures each), then
+ * `slots` numbers of room. */
+int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows);
+
+/* Writes the rows (and the levels, unless NULL) of configurations first .. first + n - 1 of a sampled plan;
+ * the state is room as for nf_enumerate. */
+int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int32_t *state, int32_t *rows,
+              double *levels);
+
+/* Adds n evaluated configurations to the totals; `worst` becomes offset + i of the first largest error. */
+int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
+             double epsilon, nf_totals *totals);
+
+#endif

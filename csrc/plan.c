@@ -1,0 +1,320 @@
+/* Plans: successive configurations of an exhaustive plan, and any of a sampled one. plans.py is the
+ * definition; a test holds the two together. */
+
+#include <string.h>
+
+#include "neurofail.h"
+
+enum { PLACES, CHOICES, STRATA, BLOCK_FIELDS };
+enum { FIRST_ROW, VARIANTS, JOINT, DRAWN, MOST, CHOICE_FIELDS };
+
+/* One block's place in the plan's tables and in the state. */
+typedef struct block {
+    const int64_t *field;
+    const int64_t *choice;
+    const int32_t *size;
+    int32_t *state; /* the stratum, then per choice its positions and variants */
+} block;
+
+/* Block `index`; for the number of blocks, only `state` is meant: where the last block's ends. */
+static block block_at(const nf_plan *plan, int index, int32_t *state)
+{
+    block here = {plan->block, plan->choice, plan->size, state + 1};
+    for (int b = 0; b < index; b++) {
+        here.size += here.field[STRATA] * here.field[CHOICES];
+        here.state += 1;
+        for (int k = 0; k < here.field[CHOICES]; k++, here.choice += CHOICE_FIELDS)
+            here.state += 2 * here.choice[MOST];
+        here.field += BLOCK_FIELDS;
+    }
+    return here;
+}
+
+static int32_t *positions_of(const block *at, int k)
+{
+    int32_t *positions = at->state + 1;
+    for (int i = 0; i < k; i++)
+        positions += 2 * at->choice[i * CHOICE_FIELDS + MOST];
+    return positions;
+}
+
+static const int32_t *sizes_of(const block *at)
+{
+    return at->size + at->state[0] * at->field[CHOICES];
+}
+
+/* Places that the choices before k leave free. */
+static int64_t free_places(const block *at, int k)
+{
+    int64_t left = at->field[PLACES];
+    for (int i = 0; i < k; i++)
+        left -= sizes_of(at)[i];
+    return left;
+}
+
+/* ---- Random numbers: Philox 4x32-10 (philox.py says from where) ---- */
+
+typedef struct stream {
+    uint32_t key[2];
+    uint32_t counter[4];
+    uint32_t word[4];
+    int left;
+} stream;
+
+static uint32_t next_word(stream *from)
+{
+    if (!from->left) {
+        uint32_t c[4], k[2] = {from->key[0], from->key[1]};
+        memcpy(c, from->counter, sizeof c);
+        for (int round = 0; round < 10; round++) {
+            uint64_t p = (uint64_t)0xD2511F53 * c[0], q = (uint64_t)0xCD9E8D57 * c[2];
+            c[0] = (uint32_t)(q >> 32) ^ c[1] ^ k[0];
+            c[1] = (uint32_t)q;
+            c[2] = (uint32_t)(p >> 32) ^ c[3] ^ k[1];
+            c[3] = (uint32_t)p;
+            k[0] += 0x9E3779B9;
+            k[1] += 0xBB67AE85;
+        }
+        memcpy(from->word, c, sizeof c);
+        from->counter[2]++;
+        from->left = 4;
+    }
+    return from->word[4 - from->left--];
+}
+
+/* Below `bound`, each number equally likely (Lemire's rejection). */
+static uint32_t below(stream *from, uint32_t bound)
+{
+    uint64_t product = (uint64_t)next_word(from) * bound;
+    if ((uint32_t)product < bound) {
+        uint32_t threshold = -bound % bound;
+        while ((uint32_t)product < threshold)
+            product = (uint64_t)next_word(from) * bound;
+    }
+    return (uint32_t)(product >> 32);
+}
+
+static double unit(stream *from)
+{
+    uint64_t high = next_word(from), low = next_word(from);
+    return (double)(high << 21 | low >> 11) * 0x1p-53;
+}
+
+/* The stratum whose cumulative share is the first above a 128-bit number. */
+static int32_t stratum_of(stream *from, const uint64_t *threshold, int64_t strata)
+{
+    uint64_t half[2];
+    for (int i = 0; i < 2; i++) {
+        uint64_t word = next_word(from);
+        half[i] = word << 32 | next_word(from);
+    }
+    int64_t low = 0, high = strata - 1;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        const uint64_t *at = threshold + 2 * middle;
+        if (half[0] < at[0] || (half[0] == at[0] && half[1] < at[1]))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return (int32_t)low;
+}
+
+/* Floyd's algorithm, its members kept ascending. */
+static void subset(stream *from, int64_t places, int32_t size, int32_t *members)
+{
+    for (int32_t count = 0; count < size; count++) {
+        int32_t last = (int32_t)(places - size + count);
+        int32_t drawn = (int32_t)below(from, (uint32_t)last + 1);
+        int i = count;
+        while (i > 0 && members[i - 1] > drawn)
+            i--;
+        if (i > 0 && members[i - 1] == drawn) {
+            members[count] = last;
+            continue;
+        }
+        memmove(members + i + 1, members + i, (size_t)(count - i) * sizeof *members);
+        members[i] = drawn;
+    }
+}
+
+/* ---- What a block chose, as rows ---- */
+
+/* Writes a row in its place among those written: by stage, then by number. */
+static int insert(const nf_plan *plan, int32_t row, double level, int32_t *rows, double *levels, int count)
+{
+    int i = count;
+    for (; i > 0 && (plan->stage[rows[i - 1]] > plan->stage[row] ||
+                     (plan->stage[rows[i - 1]] == plan->stage[row] && rows[i - 1] > row));
+         i--) {
+        rows[i] = rows[i - 1];
+        if (levels)
+            levels[i] = levels[i - 1];
+    }
+    rows[i] = row;
+    if (levels)
+        levels[i] = level;
+    return count + 1;
+}
+
+/* The place at a position among those that `taken` (ascending) leaves. */
+static int32_t place_at(int32_t position, const int32_t *taken, int count)
+{
+    for (int i = 0; i < count && taken[i] <= position; i++)
+        position++;
+    return position;
+}
+
+/* Writes the rows of a block's selection; values drawn at random take their levels from `from`. Places
+ * taken by earlier choices are kept, ascending, in `taken`. */
+static int write_block(const nf_plan *plan, const block *at, int32_t target, stream *from, int32_t *taken,
+                       int32_t *rows, double *levels, int count)
+{
+    int held = 0, choices = (int)at->field[CHOICES];
+    for (int k = 0; k < choices; k++) {
+        const int64_t *choice = at->choice + k * CHOICE_FIELDS;
+        const int32_t *positions = positions_of(at, k), *variants = positions + choice[MOST];
+        int before = held;
+        for (int32_t i = 0; i < sizes_of(at)[k]; i++) {
+            int32_t place = place_at(positions[i], taken, before);
+            int32_t variant = choice[JOINT] ? target : variants[i];
+            double level = from && choice[DRAWN] ? unit(from) : 0;
+            count = insert(plan, (int32_t)(choice[FIRST_ROW] + place * choice[VARIANTS] + variant), level, rows,
+                           levels, count);
+            if (choices > 1)
+                taken[held++] = place;
+        }
+        /* Ascending again, for the next choice: both halves are. */
+        for (int i = before; i < held; i++)
+            for (int j = i; j > 0 && taken[j - 1] > taken[j]; j--) {
+                int32_t swap = taken[j];
+                taken[j] = taken[j - 1];
+                taken[j - 1] = swap;
+            }
+    }
+    return count;
+}
+
+static void pad(int32_t *rows, int count, int slots)
+{
+    for (; count < slots; count++)
+        rows[count] = -1;
+}
+
+/* ---- Enumeration ---- */
+
+static void first_of(const block *at, int k)
+{
+    int32_t size = sizes_of(at)[k], *positions = positions_of(at, k);
+    for (int32_t i = 0; i < size; i++)
+        positions[i] = i;
+    memset(positions + at->choice[k * CHOICE_FIELDS + MOST], 0, (size_t)size * sizeof *positions);
+}
+
+/* The next variants, or the next combination with the first variants; 0 when there is none. */
+static int next_of(const block *at, int k)
+{
+    const int64_t *choice = at->choice + k * CHOICE_FIELDS;
+    int32_t size = sizes_of(at)[k], *positions = positions_of(at, k), *variants = positions + choice[MOST];
+    int64_t places = free_places(at, k);
+    if (!choice[JOINT])
+        for (int32_t i = size - 1; i >= 0; i--) {
+            if (++variants[i] < choice[VARIANTS])
+                return 1;
+            variants[i] = 0;
+        }
+    for (int32_t i = size - 1; i >= 0; i--)
+        if (positions[i] < places - size + i) {
+            positions[i]++;
+            for (int32_t j = i + 1; j < size; j++)
+                positions[j] = positions[j - 1] + 1;
+            return 1;
+        }
+    return 0;
+}
+
+static int next_block(const block *at)
+{
+    int choices = (int)at->field[CHOICES];
+    for (int k = choices - 1; k >= 0; k--) {
+        if (next_of(at, k)) {
+            for (int i = k + 1; i < choices; i++)
+                first_of(at, i);
+            return 1;
+        }
+    }
+    int more = at->state[0] + 1 < at->field[STRATA];
+    at->state[0] = more ? at->state[0] + 1 : 0;
+    for (int k = 0; k < choices; k++)
+        first_of(at, k);
+    return more;
+}
+
+int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
+{
+    if (!plan || !state || n < 0 || (n && plan->slots && !rows))
+        return NF_BAD_ARGUMENT;
+    int32_t *taken = block_at(plan, plan->blocks, state).state;
+    for (int64_t c = 0; c < n; c++, rows += plan->slots) {
+        int count = 0;
+        for (int b = 0; b < plan->blocks; b++) {
+            block at = block_at(plan, b, state);
+            count = write_block(plan, &at, state[0], NULL, taken, rows, NULL, count);
+        }
+        pad(rows, count, plan->slots);
+        int b = plan->blocks - 1;
+        for (; b >= 0; b--) {
+            block at = block_at(plan, b, state);
+            if (next_block(&at))
+                break;
+        }
+        if (b < 0)
+            state[0]++;
+    }
+    return NF_OK;
+}
+
+/* ---- Sampling ---- */
+
+static void draw_block(stream *from, const block *at, const uint64_t *threshold)
+{
+    int64_t strata = at->field[STRATA];
+    at->state[0] = strata > 1 ? stratum_of(from, threshold, strata) : 0;
+    for (int k = 0; k < at->field[CHOICES]; k++) {
+        const int64_t *choice = at->choice + k * CHOICE_FIELDS;
+        int32_t size = sizes_of(at)[k], *positions = positions_of(at, k);
+        subset(from, free_places(at, k), size, positions);
+        for (int32_t i = 0; i < size; i++)
+            positions[choice[MOST] + i] =
+                choice[VARIANTS] > 1 && !choice[JOINT] ? (int32_t)below(from, (uint32_t)choice[VARIANTS]) : 0;
+    }
+}
+
+int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int32_t *state, int32_t *rows,
+              double *levels)
+{
+    if (!plan || n < 0 || !state || (n && plan->slots && !rows))
+        return NF_BAD_ARGUMENT;
+    int32_t *taken = block_at(plan, plan->blocks, state).state;
+    for (int64_t c = 0; c < n; c++, rows += plan->slots, levels += levels ? plan->slots : 0) {
+        uint64_t index = first + (uint64_t)c;
+        stream from = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32)},
+                       .counter = {(uint32_t)index, (uint32_t)(index >> 32), 0, 0}};
+        int count = 0;
+        state[0] = plan->targets > 1 ? (int32_t)below(&from, (uint32_t)plan->targets) : 0;
+        const uint64_t *threshold = plan->threshold;
+        for (int b = 0; b < plan->blocks; b++) {
+            block at = block_at(plan, b, state);
+            draw_block(&from, &at, threshold);
+            threshold += 2 * at.field[STRATA];
+        }
+        for (int b = 0; b < plan->blocks; b++) {
+            block at = block_at(plan, b, state);
+            count = write_block(plan, &at, state[0], &from, taken, rows, levels, count);
+        }
+        pad(rows, count, plan->slots);
+        for (; levels && count < plan->slots; count++)
+            levels[count] = 0;
+    }
+    return NF_OK;
+}

@@ -1,0 +1,34 @@
+"""How many neurons can this network lose? Promised, observed, exact; and the three held together."""
+
+from neurofail.activations import Activation
+from neurofail.configuration import Configuration, Failure
+from neurofail.errors import BackendError, InputError, InversionError, NeurofailError, UnsoundError
+from neurofail.faults import Byzantine, Crash, StuckAt, SynapseByzantine, SynapseCrash
+from neurofail.formats import load
+from neurofail.kernel import backends, run
+from neurofail.network import Network
+from neurofail.plans import Exhaustive, Sampled
+from neurofail.tally import Tally
+
+__all__ = [
+    "Activation",
+    "BackendError",
+    "Byzantine",
+    "Configuration",
+    "Crash",
+    "Exhaustive",
+    "Failure",
+    "InputError",
+    "InversionError",
+    "Network",
+    "NeurofailError",
+    "Sampled",
+    "StuckAt",
+    "SynapseByzantine",
+    "SynapseCrash",
+    "Tally",
+    "UnsoundError",
+    "backends",
+    "load",
+    "run",
+]

@@ -1,0 +1,209 @@
+"""The C kernel through cffi: the only file that touches ffi."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofail import lowering
+from neurofail.activations import Activation
+from neurofail.errors import BackendError, InputError
+from neurofail.plans import Plan
+from neurofail.records import Records, Totals
+
+try:
+    from neurofail import _kernel
+except ImportError as error:
+    raise ImportError(
+        "the C kernel is not part of this installation (no C compiler when it was installed); install one "
+        "and reinstall neurofail, or use the Numba backend"
+    ) from error
+
+ffi: Any = _kernel.ffi
+lib: Any = _kernel.lib
+
+# The best first.
+ISAS = {"avx512": 2, "avx2": 1, "portable": 0}
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+def supported() -> list[str]:
+    """The instruction sets that this machine can run, the best first."""
+    return [name for name, code in ISAS.items() if lib.nf_supported(code)]
+
+
+def _check(status: int, doing: str) -> None:
+    if status == lib.NF_NO_ISA:
+        raise BackendError(f"{doing}: this machine cannot run the instruction set asked for")
+    if status != lib.NF_OK:
+        raise BackendError(f"{doing}: the C kernel refused its arguments; this is a bug in neurofail")
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    """Uninitialised bytes that start on a cache line."""
+    raw = np.empty(size + 64, np.uint8)
+    shift = -raw.ctypes.data % 64
+    return raw[shift : shift + size]
+
+
+def _pointer(kind: str, array: npt.NDArray[Any]) -> Any:
+    return ffi.cast(f"{kind} *", ffi.from_buffer(array, require_writable=False))
+
+
+def activate(isa: str, dtype: npt.DTypeLike, name: str, parameters: tuple[float, ...], x: Floats) -> Floats:
+    """An activation of fixed steepness as the kernel computes it, elementwise; for its accuracy tests."""
+    values = np.ascontiguousarray(x, dtype=dtype)
+    out = np.empty_like(values)
+    two = ffi.new("double[2]", (*parameters, 0.0, 0.0)[:2])
+    bits = values.dtype.itemsize * 8
+    code = Activation(name).code
+    status = lib.nf_activate(
+        ISAS[isa], bits, code, two, values.size, _pointer("void", values), _pointer("void", out)
+    )
+    _check(status, "activate")
+    return out
+
+
+class Session:
+    """A network, its inputs and a plan, packed for one instruction set; see `kernel.Session`."""
+
+    def __init__(self, isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> None:
+        kind = np.dtype(dtype)
+        self._plan = plan
+        self._keep: list[Any] = []  # what C structures point into
+        layers = lowering.layers(plan.net, kind)
+        x = self._held(np.ascontiguousarray(inputs, dtype=kind))
+        shapes = ffi.new("nf_layer[]", len(layers))
+        for shape, layer in zip(shapes, layers, strict=True):
+            shape.neurons, shape.inputs = layer.weights.shape
+            shape.activation = layer.activation
+            shape.parameters = layer.parameters
+            shape.weights = _pointer("void", self._held(layer.weights))
+            shape.biases = _pointer("void", self._held(layer.biases))
+        what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs))
+        size = lib.nf_model_bytes(*what)
+        if not size:
+            raise BackendError(f"this machine cannot run the C kernel for {isa}")
+        self._memory = _aligned(size)
+        self._model = _pointer("void", self._memory)
+        _check(lib.nf_model_init(*what, _pointer("void", x), self._model), "packing the network")
+        self.blocks: int = lib.nf_model_blocks(self._model)
+        self.inputs = len(inputs)
+        self._sites = self._site_table()
+        _check(lib.nf_sites_check(self._model, self._sites), "checking the site table")
+        self._table = lowering.PlanTable.of(plan)
+        self._share = self._table.seed is None
+        self._c_plan = self._plan_table()
+        self._desk_size: int = lib.nf_workspace_bytes(self._model, self._table.slots)
+
+    def _held(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self._keep.append(array)
+        return array
+
+    def _site_table(self) -> Any:
+        table = lowering.SiteTable.of(self._plan)
+        sites = ffi.new("nf_sites *")
+        sites.rows = len(table.stage)
+        for name, kind in (("first", "int64_t"), ("stage", "int32_t"), ("action", "int32_t")):
+            setattr(sites, name, _pointer(kind, self._held(getattr(table, name))))
+        for name, kind in (("neuron", "int32_t"), ("source", "int32_t"), ("weight", "double")):
+            setattr(sites, name, _pointer(kind, self._held(getattr(table, name))))
+        for name in ("value", "span"):
+            setattr(sites, name, _pointer("double", self._held(getattr(table, name))))
+        self._stage = table.stage
+        return sites
+
+    def _plan_table(self) -> Any:
+        table = self._table
+        plan = ffi.new("nf_plan *")
+        plan.slots, plan.targets, plan.blocks = table.slots, table.targets, len(table.most)
+        plan.block = _pointer("int64_t", self._held(table.block))
+        plan.choice = _pointer("int64_t", self._held(table.choice))
+        plan.size = _pointer("int32_t", self._held(table.size))
+        plan.threshold = _pointer("uint64_t", self._held(table.threshold))
+        plan.stage = _pointer("int32_t", self._held(self._stage))
+        return plan
+
+    def golden(self, first: int, last: int) -> None:
+        """The golden run of input blocks first .. last - 1."""
+        _check(lib.nf_model_golden(self._model, first, last), "the golden run")
+
+    def rows(self, start: int, count: int) -> tuple[npt.NDArray[np.int32], Floats | None]:
+        """The site rows (count, slots) of successive configurations, and their levels where drawn."""
+        table = self._table
+        rows = np.empty((count, table.slots), np.int32)
+        out = _pointer("int32_t", rows)
+        if table.seed is None:
+            target, selections, _ = self._plan.select(start)
+            state = table.state(target, selections)
+            _check(lib.nf_enumerate(self._c_plan, _pointer("int32_t", state), count, out), "enumerating")
+            return rows, None
+        levels = np.empty((count, table.slots)) if table.drawn else None
+        into = ffi.NULL if levels is None else _pointer("double", levels)
+        state = _pointer("int32_t", table.room())
+        _check(lib.nf_sample(self._c_plan, table.seed, start, count, state, out, into), "sampling")
+        return rows, levels
+
+    def desk(self) -> npt.NDArray[np.uint8]:
+        """One thread's working memory."""
+        return _aligned(self._desk_size)
+
+    def evaluate(
+        self,
+        rows: npt.NDArray[np.int32],
+        levels: Floats | None,
+        first: int,
+        last: int,
+        desk: npt.NDArray[np.uint8],
+        each: bool = False,
+    ) -> Records:
+        """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
+        records = Records.empty(len(rows), self.inputs if each else None)
+        status = lib.nf_evaluate(
+            self._model,
+            self._sites,
+            self._table.slots,
+            len(rows),
+            _pointer("int32_t", rows),
+            ffi.NULL if levels is None else _pointer("double", levels),
+            self._share,
+            first,
+            last,
+            _pointer("void", desk),
+            _pointer("double", records.errors),
+            _pointer("int64_t", records.sdc),
+            _pointer("int64_t", records.due),
+            ffi.NULL if records.each is None else _pointer("double", records.each),
+        )
+        _check(status, "evaluating")
+        return records
+
+    def tally(self, records: Records, epsilon: float) -> Totals:
+        """The totals of evaluated configurations; `worst` counts from the first of them."""
+        totals = ffi.new("nf_totals *")
+        totals.worst = -1
+        status = lib.nf_tally(
+            len(records.errors),
+            0,
+            _pointer("double", records.errors),
+            _pointer("int64_t", records.sdc),
+            _pointer("int64_t", records.due),
+            epsilon,
+            totals,
+        )
+        _check(status, "tallying")
+        histogram = np.frombuffer(ffi.buffer(totals.histogram), np.int64).copy()
+        return Totals(totals.worst, totals.error, totals.sdc, totals.due, totals.exceeded, histogram)
+
+
+def open_session(isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> Session:
+    """A session on the given instruction set; InputError where memory does not suffice."""
+    try:
+        return Session(isa, plan, inputs, dtype)
+    except MemoryError:
+        raise InputError(
+            f"{len(inputs)} inputs of this network do not fit in memory; run fewer at a time"
+        ) from None

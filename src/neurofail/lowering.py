@@ -1,0 +1,148 @@
+"""From the project's nouns to the flat tables that every backend reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofail.activations import Activation
+from neurofail.errors import InputError
+from neurofail.network import Network
+from neurofail.plans import Plan, Sampled, Selection
+
+Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+_ROWS = 1 << 31
+
+
+def fold(phi: Activation) -> float:
+    """The factor that goes into a layer's weights, so that backends apply an activation of fixed steepness."""
+    return phi.lipschitz if phi.name == "hard_sigmoid" else phi.gain
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer in a backend's number format, its activation's steepness folded in."""
+
+    weights: Reals
+    biases: Reals
+    activation: int
+    parameters: tuple[float, float]
+
+
+def layers(net: Network, dtype: np.dtype[np.float32] | np.dtype[np.float64]) -> list[Layer]:
+    """The layers of `net`, rounded to `dtype` once."""
+    lowered = []
+    for weight, bias, phi in zip(net.weights, net.biases, net.activations, strict=True):
+        a, b = (*phi.parameters, 0.0, 0.0)[:2]
+        with np.errstate(over="ignore"):
+            layer = Layer(
+                np.ascontiguousarray(fold(phi) * weight, dtype=dtype),
+                np.ascontiguousarray(fold(phi) * bias, dtype=dtype),
+                phi.code,
+                (a, b),
+            )
+        if not (np.isfinite(layer.weights).all() and np.isfinite(layer.biases).all()):
+            raise InputError(f"a weight or bias is too large for {dtype}; run with dtype='float64'")
+        lowered.append(layer)
+    return lowered
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """`sites.Operations` as backends read it: int32 columns, and SYNAPSE scaled like the weights."""
+
+    first: npt.NDArray[np.int64]
+    stage: npt.NDArray[np.int32]
+    action: npt.NDArray[np.int32]
+    neuron: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+    span: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, plan: Plan) -> SiteTable:
+        """The table of a plan's failures."""
+        sites = plan.sites
+        if len(sites) >= _ROWS:
+            raise InputError(f"this plan has {len(sites)} ways for a place to fail; the limit is {_ROWS - 1}")
+        stages = sites.stages()
+        folds = np.array([1.0, *(fold(phi) for phi in plan.net.activations)])
+        odd = np.repeat(stages % 2 == 1, np.diff(sites.first))
+        scale = np.where(odd, folds[sites.layer], 1.0)
+        return cls(
+            sites.first,
+            stages,
+            sites.action.astype(np.int32),
+            sites.neuron.astype(np.int32),
+            sites.source.astype(np.int32),
+            sites.weight * scale,
+            sites.value * scale,
+            sites.span * scale,
+        )
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """A plan as backends read it; the fields are those of nf_plan in neurofail.h."""
+
+    slots: int
+    targets: int
+    block: npt.NDArray[np.int64]
+    choice: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int32]
+    threshold: npt.NDArray[np.uint64]
+    seed: int | None
+    drawn: bool
+    most: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanTable:
+        """The table of a plan."""
+        most = tuple(tuple(map(max, zip(*block.sizes, strict=True))) for block in plan.blocks)
+        half = (1 << 64) - 1
+        shares = (
+            [min(t, (1 << 128) - 1) for block in plan.thresholds for t in block]
+            if isinstance(plan, Sampled)
+            else []
+        )
+        return cls(
+            plan.slots,
+            plan.targets,
+            np.array([[b.places, len(b.choices), len(b.sizes)] for b in plan.blocks], np.int64).reshape(-1),
+            np.array(
+                [
+                    [c.first_row, c.variants, c.joint, c.drawn, m]
+                    for block, sizes in zip(plan.blocks, most, strict=True)
+                    for c, m in zip(block.choices, sizes, strict=True)
+                ],
+                np.int64,
+            ).reshape(-1),
+            np.array([n for block in plan.blocks for sizes in block.sizes for n in sizes], np.int32),
+            np.array([[t >> 64, t & half] for t in shares], np.uint64).reshape(-1),
+            plan.seed if isinstance(plan, Sampled) else None,
+            plan.drawn,
+            most,
+        )
+
+    def room(self) -> npt.NDArray[np.int32]:
+        """An empty state: where a generator stands, and `slots` numbers of room."""
+        size = 1 + sum(1 + 2 * sum(block) for block in self.most) + self.slots
+        return np.zeros(size, np.int32)
+
+    def state(self, target: int, selections: list[Selection]) -> npt.NDArray[np.int32]:
+        """The state in which an enumeration stands at the given selection."""
+        state = self.room()
+        state[0] = target
+        at = 1
+        for most, chosen in zip(self.most, selections, strict=True):
+            state[at] = chosen.stratum
+            at += 1
+            for size, positions, variants in zip(most, chosen.positions, chosen.variants, strict=True):
+                state[at : at + len(positions)] = positions
+                state[at + size : at + size + len(variants)] = variants
+                at += 2 * size
+        return state
