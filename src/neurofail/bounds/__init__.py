@@ -8,6 +8,7 @@ Nothing here has ever seen a simulation.
 
 from __future__ import annotations
 
+from neurofail.bounds.arithmetic import rounding_budget
 from neurofail.bounds.front import Bounds, bounds, expected_error, fep, given_set
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "expected_error",
     "fep",
     "given_set",
+    "rounding_budget",
 ]

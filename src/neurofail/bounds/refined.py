@@ -103,9 +103,25 @@ def influence_anywhere(terms: Terms, totals: Sequence[int]) -> Array:
     return plus(*parts)
 
 
-def _excesses(terms: Terms, layer: int, u: Array) -> list[Array]:
-    """(D - u)_+ of every fault, (n, 1, N_l)."""
-    return [minus(terms.deviation(k, layer), u)[:, None, :] for k in range(len(terms.faults))]
+def _struck(terms: Terms, layer: int, u: Array, failures: Counts) -> Array:
+    """What the failures add to each receiver in layer + 1, (n, N_{l+1}), above what u carries there.
+
+    A blocking neuron counts from u up to D, one that does not block adds its D, a synapse into layer + 1
+    adds its M; kinds that differ in this are added up.
+    """
+    weight = terms.weight(layer + 1)
+    parts = [np.zeros((len(u), len(weight)))]
+    for blocking in (True, False):
+        kinds = [k for k in terms.neuron_faults() if terms.faults[k].blocking is blocking] if layer else []
+        excesses = [terms.deviation(k, layer) for k in kinds]
+        if blocking:
+            excesses = [minus(d, u) for d in excesses]
+        counts = [failures[k][layer - 1] for k in kinds]
+        parts.append(pooled(weight, [d[:, None, :] for d in excesses], counts))
+    for k in terms.synapse_faults():
+        table = terms.deviation(k, layer + 1)
+        parts.append(top(table, min(failures[k][layer], table.shape[-1])))
+    return plus(*parts)
 
 
 def _step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Array:
@@ -117,24 +133,27 @@ def _step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Arr
     return np.minimum(moved, terms.reach(layer + 1)) if capped else moved
 
 
+def row_deviations(terms: Terms, failures: Counts, capped: bool = True) -> list[Array]:
+    """u^1 .. u^{L+1}: how far any correct neuron can deviate, (n, N_l); for every semantics and mixture.
+
+    Where every failure blocks this is the recursion of I2. It is evaluated at upper bounds of u, which is
+    sound because no step falls when u grows. Synapses into the output layer enter the last entry row by
+    row, which is right for outputs but not for margins.
+    """
+    us = [np.zeros_like(terms.nominal.low[0])]
+    for layer in range(terms.depth + 1):
+        us.append(_step(terms, layer, us[-1], _struck(terms, layer, us[-1], failures), capped))
+    return us[1:]
+
+
 def _rows(terms: Terms, failures: Counts, capped: bool) -> list[Array]:
-    """u^1 .. u^{L+1} of I2; the last one, (n, P), is the bound."""
     if not terms.blocking:
         raise UnsoundError(f"the row-wise bound does not hold here: {PASSES_ERROR}")
-    us = [np.zeros_like(terms.nominal.low[1])]
-    for layer in range(1, terms.depth + 1):
-        counts = [row[layer - 1] for row in failures]
-        extra = pooled(terms.weight(layer + 1), _excesses(terms, layer, us[-1]), counts)
-        us.append(_step(terms, layer, us[-1], extra, capped))
-    return us
+    return row_deviations(terms, failures, capped)
 
 
 def rowwise(terms: Terms, failures: Counts, capped: bool = True) -> Array:
-    """I2: a recursion over every neuron's deviation u; blocking failures of neurons only.
-
-    It is evaluated at upper bounds of u, which is sound because each step, the larger of D and u on the
-    failed neurons and u on the others, never falls when u grows.
-    """
+    """I2: a recursion over every neuron's deviation u; blocking failures of neurons only."""
     return _rows(terms, failures, capped)[-1]
 
 
@@ -145,7 +164,8 @@ def hybrid(terms: Terms, failures: Counts) -> Array:
     for layer in range(terms.depth, 0, -1):
         r, u = terms.influence[layer - 1], us[layer - 1]
         counts = [row[layer - 1] for row in failures]
-        here = pooled(r, _excesses(terms, layer, u), counts)
+        excesses = [minus(terms.deviation(k, layer), u)[:, None, :] for k in range(len(counts))]
+        here = pooled(r, excesses, counts)
         best = np.minimum(best, plus(dot(u, r.T), here, tail))
         tail = plus(tail, pooled(r, _deviations(terms, layer), counts))
     return best
@@ -162,8 +182,8 @@ def _rows_anywhere(terms: Terms, total: int) -> list[list[Array]]:
         reached: list[Array] = []
         weight = terms.weight(layer + 1)
         for spent in range(total + 1):
-            (excess,) = _excesses(terms, layer, us[-1][spent])
-            extras = tops(times(weight, excess), total - spent)
+            excess = minus(terms.deviation(0, layer), us[-1][spent])
+            extras = tops(times(weight, excess[:, None, :]), total - spent)
             for f in range(extras.shape[-1]):
                 moved = _step(terms, layer, us[-1][spent], extras[..., f], capped=True)
                 if spent + f < len(reached):

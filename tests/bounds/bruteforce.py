@@ -6,7 +6,7 @@ The error of many configurations at once: arrays (configurations, inputs, neuron
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -22,8 +22,7 @@ def random_network(rng: np.random.Generator) -> Network:
     widths[-1] = int(rng.integers(1, 4))
     scale, keep = 2.0 ** rng.integers(-2, 3), rng.uniform(0.4, 1.3)
     weights = [
-        rng.normal(size=(b, a)) * scale * (rng.uniform(size=(b, a)) < keep)
-        for a, b in zip(widths, widths[1:], strict=False)
+        rng.normal(size=(b, a)) * scale * (rng.uniform(size=(b, a)) < keep) for a, b in pairwise(widths)
     ]
     biases = [rng.normal(size=b) * rng.choice([0.0, 1.0]) for b in widths[1:]]
     return Network.dense(
@@ -82,11 +81,10 @@ def configurations(net: Network, fault: Fault, failures: Sequence[int]) -> Itera
     """Every set of failed places with these counts, with every choice of the trial values."""
     per_layer = []
     for layer, count in zip(fault.layers(net), failures, strict=True):
-        choices = []
-        for places in combinations(range(fault.places(net, layer)), count):
-            for values in product(_values(fault), repeat=count):
-                choices.append(tuple(zip(places, values, strict=True)))
-        per_layer.append(choices)
+        choices = product(
+            combinations(range(fault.places(net, layer)), count), product(_values(fault), repeat=count)
+        )
+        per_layer.append([tuple(zip(places, values, strict=True)) for places, values in choices])
     return product(*per_layer)
 
 
