@@ -1,6 +1,8 @@
 """How many neurons can this network lose? Promised, observed, exact; and the three held together."""
 
 from neurofail.activations import Activation
+from neurofail.bounds import bounds, fep
+from neurofail.compare import compare
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import BackendError, InputError, InversionError, NeurofailError, UnsoundError
 from neurofail.faults import Byzantine, Crash, StuckAt, SynapseByzantine, SynapseCrash
@@ -9,6 +11,8 @@ from neurofail.kernel import backends, run
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Sampled
 from neurofail.tally import Tally
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Activation",
@@ -29,6 +33,9 @@ __all__ = [
     "Tally",
     "UnsoundError",
     "backends",
+    "bounds",
+    "compare",
+    "fep",
     "load",
     "run",
 ]

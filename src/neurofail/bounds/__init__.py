@@ -9,11 +9,12 @@ Nothing here has ever seen a simulation.
 from __future__ import annotations
 
 from neurofail.bounds.arithmetic import rounding_budget
-from neurofail.bounds.front import Bounds, bounds, expected_error, fep, given_set
+from neurofail.bounds.front import Bounds, bounds, bounds_of, expected_error, fep, given_set
 
 __all__ = [
     "Bounds",
     "bounds",
+    "bounds_of",
     "expected_error",
     "fep",
     "given_set",

@@ -118,7 +118,13 @@ def bounds(
     >>> found.refused
     {}
     """
-    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    return bounds_of(net, Budget.of(net, fault, failures, total=total, at_most=at_most), inputs, margin)
+
+
+def bounds_of(
+    net: Network, budget: Budget, inputs: npt.ArrayLike | None = None, margin: Margin = None
+) -> Bounds:
+    """`bounds` for counts that are a `Budget` already."""
     probe = Terms(net, budget.faults, next(blocks(net, None, 1)), margin)
     forms, why, refused = _forms(probe, budget)
     values = dict.fromkeys(forms, 0.0)

@@ -1,0 +1,7 @@
+"""`python -m neurofail`."""
+
+import sys
+
+from neurofail.cli import main
+
+sys.exit(main())

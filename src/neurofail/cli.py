@@ -1,0 +1,202 @@
+"""The command line: arguments in, calls of the library, words or JSON out, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from neurofail import __version__
+from neurofail.errors import InputError, NeurofailError
+from neurofail.faults import KINDS, Fault, fault_from
+from neurofail.network import Network
+from neurofail.plans import Exhaustive, Plan, Sampled
+from neurofail.tally import Array
+
+HOLDS, EXCEEDED, UNUSABLE, INTERRUPTED = 0, 1, 2, 3
+SCHEMA = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in one line and with the project's exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers such as 2,0") from None
+
+
+def _capacity(text: str) -> float | tuple[float, ...]:
+    try:
+        parts = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be C or LOW,HIGH") from None
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _add_fault(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what fails")
+    group.add_argument("--fault", required=True, choices=KINDS, help="the kind of failure")
+    group.add_argument("--value", type=float, help="stuck-at: the value transmitted")
+    group.add_argument("--capacity", type=_capacity, help="byzantine: C, or LOW,HIGH")
+    group.add_argument("--semantics", help="byzantine: value, nominal, own; synapse-byzantine: value, additive")
+    group.add_argument("--draw", help="byzantine: extremes, uniform or guided values")
+    group.add_argument("--equivocate", action="store_true", default=None, help="byzantine: a value per receiver")
+    group.add_argument(
+        "--unweighted", dest="weighted", action="store_false", default=None, help="synapses: after weighting"
+    )
+
+
+def _add_counts(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how many")
+    group.add_argument("--failures", type=_counts, metavar="F1,F2,..", help="how many in each layer")
+    group.add_argument("--total", type=int, help="how many anywhere")
+    group.add_argument("--at-most", action="store_true", help="every smaller number too")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="neurofail", description="How many neurons can this network lose?")
+    parser.add_argument("--version", action="version", version=f"neurofail {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the main job on two embedded digit classifiers")
+    demo.add_argument("--epsilon", type=float, help="the largest error to survive (a default is chosen)")
+    demo.add_argument("--quiet", action="store_true", help="no progress bar")
+    demo.set_defaults(run=_demo)
+
+    bound = commands.add_parser("bound", help="every sound bound, from the weights alone")
+    bound.add_argument("model", metavar="MODEL", help="a network file (.npz)")
+    bound.add_argument("--inputs", metavar="X.npy", help="certify these inputs alone")
+    _add_fault(bound)
+    _add_counts(bound)
+    bound.add_argument("--json", action="store_true", help="JSON on standard output")
+    bound.set_defaults(run=_bound)
+
+    run = commands.add_parser("run", help="run a campaign and hold it against the bounds")
+    run.add_argument("model", metavar="MODEL", help="a network file (.npz)")
+    run.add_argument("--inputs", metavar="X.npy", required=True, help="(n, N_0) inputs: .npy, or .npz")
+    _add_fault(run)
+    _add_counts(run)
+    run.add_argument("--sample", type=int, metavar="N", help="draw N configurations instead of all")
+    run.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    run.add_argument("--epsilon", type=float, help="the largest error to survive; exit code 1 if exceeded")
+    run.add_argument("--replay", type=int, metavar="INDEX", help="print one configuration layer by layer")
+    run.add_argument("--backend", default="auto", help="auto, c, c/avx512, c/avx2, c/portable, numba, numpy")
+    run.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    run.add_argument("--threads", type=int, help="all cores by default")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.add_argument("--json", action="store_true", help="JSON on standard output")
+    run.set_defaults(run=_run)
+    return parser
+
+
+def _fault(args: argparse.Namespace) -> Fault:
+    names = ("value", "capacity", "semantics", "draw", "equivocate", "weighted")
+    options = {name: getattr(args, name) for name in names}
+    return fault_from(args.fault, **{k: v for k, v in options.items() if v is not None})
+
+
+def _asked(args: argparse.Namespace) -> dict[str, object]:
+    return {"failures": args.failures, "total": args.total, "at_most": args.at_most}
+
+
+def _plan(args: argparse.Namespace, net: Network) -> Plan:
+    asked = _asked(args)
+    if args.sample is None:
+        return Exhaustive(net, _fault(args), **asked)  # type: ignore[arg-type]  # argparse gave the types
+    return Sampled(net, _fault(args), count=args.sample, seed=args.seed, **asked)  # type: ignore[arg-type]  # same
+
+
+def _inputs(path: str, net: Network) -> Array:
+    from neurofail.formats.arrays import read_inputs
+
+    return net.check_inputs(read_inputs(path))
+
+
+def _print_json(command: str, body: dict[str, object]) -> None:
+    print(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2, allow_nan=False))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from neurofail import demo
+
+    return HOLDS if demo.main(args.epsilon, quiet=args.quiet) else EXCEEDED
+
+
+def _bound(args: argparse.Namespace) -> int:
+    from neurofail import report
+    from neurofail.bounds import bounds
+    from neurofail.formats import load
+
+    net = load(args.model)
+    inputs = None if args.inputs is None else _inputs(args.inputs, net)
+    found = bounds(net, _fault(args), inputs=inputs, **_asked(args))  # type: ignore[arg-type]  # argparse's
+    if args.json:
+        _print_json("bound", {"network": net.describe(), "bounds": found.to_dict()})
+    else:
+        print(report.lines([("network", repr(net)), ("fault", report.fault(_fault(args)))]))
+        print("\n".join(report.bounds(found, None)))
+    return HOLDS
+
+
+def _run(args: argparse.Namespace) -> int:
+    from neurofail import report
+    from neurofail.compare import compare
+    from neurofail.formats import load
+    from neurofail.kernel import run
+    from neurofail.progress import bar
+
+    net = load(args.model)
+    plan = _plan(args, net)
+    inputs = _inputs(args.inputs, net)
+    if args.replay is not None:
+        print(report.configuration(net, plan, inputs, args.replay))
+        return HOLDS
+    with bar(plan.count, "configurations", quiet=args.quiet) as progress:
+        tally = run(
+            net,
+            inputs,
+            plan,
+            args.backend,
+            args.dtype,
+            args.threads,
+            epsilon=float("inf") if args.epsilon is None else args.epsilon,
+            progress=progress,
+        )
+    ladder = compare(tally, args.epsilon)
+    if args.json:
+        _print_json("run", ladder.to_dict())
+    else:
+        print(ladder)
+    return HOLDS if ladder.holds else EXCEEDED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0 holds, 1 epsilon exceeded, 2 unusable, 3 interrupted."""
+    try:
+        args = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = args.run
+        code = command(args)
+        sys.stdout.flush()
+        return code
+    except NeurofailError as error:
+        print(f"neurofail: {error}", file=sys.stderr)
+        return UNUSABLE
+    except BrokenPipeError:
+        # The reader has left; what it wanted it has. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HOLDS
+    except MemoryError:
+        print("neurofail: not enough memory for this; run fewer inputs at a time", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("neurofail: interrupted", file=sys.stderr)
+        return INTERRUPTED
