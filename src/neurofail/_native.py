@@ -14,7 +14,7 @@ from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 
 try:
-    from neurofail import _kernel
+    import neurofail._kernel as _kernel
 except ImportError as error:
     raise ImportError(
         "the C kernel is not part of this installation (no C compiler when it was installed); install one "
@@ -27,7 +27,7 @@ lib: Any = _kernel.lib
 # The best first.
 ISAS = {"avx512": 2, "avx2": 1, "portable": 0}
 
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 def supported() -> list[str]:

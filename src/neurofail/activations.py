@@ -64,9 +64,7 @@ _SILU_K, _SILU_MIN, _SILU_ARGMIN = 1.0998393201288671, -0.27846454276107385, -1.
 
 _KINDS: dict[str, _Kind] = {
     "identity": _Kind(0, lambda x, p: x, lambda p: 1.0, lambda p: (-_INF, _INF), exact=True),
-    "relu": _Kind(
-        1, lambda x, p: np.maximum(x, 0.0), lambda p: 1.0, lambda p: (0.0, _INF), exact=True
-    ),
+    "relu": _Kind(1, lambda x, p: np.maximum(x, 0.0), lambda p: 1.0, lambda p: (0.0, _INF), exact=True),
     "leaky_relu": _Kind(
         2,
         lambda x, p: np.where(x < 0, p[0] * x, x),
@@ -75,9 +73,7 @@ _KINDS: dict[str, _Kind] = {
         (("alpha", 0.01),),
         turning=lambda p: 0.0 if p[0] < 0 else None,
     ),
-    "relu6": _Kind(
-        3, lambda x, p: np.clip(x, 0.0, 6.0), lambda p: 1.0, lambda p: (0.0, 6.0), exact=True
-    ),
+    "relu6": _Kind(3, lambda x, p: np.clip(x, 0.0, 6.0), lambda p: 1.0, lambda p: (0.0, 6.0), exact=True),
     "sigmoid": _Kind(4, _sigmoid, lambda p: 0.25, lambda p: (0.0, 1.0)),
     "tanh": _Kind(5, lambda x, p: np.tanh(x), lambda p: 1.0, lambda p: (-1.0, 1.0)),
     "hard_sigmoid": _Kind(
@@ -91,9 +87,7 @@ _KINDS: dict[str, _Kind] = {
         (("low", 0.0), ("high", 1.0)),
         exact=True,
     ),
-    "softplus": _Kind(
-        8, lambda x, p: np.logaddexp(0.0, x), lambda p: 1.0, lambda p: (0.0, _INF)
-    ),
+    "softplus": _Kind(8, lambda x, p: np.logaddexp(0.0, x), lambda p: 1.0, lambda p: (0.0, _INF)),
     "elu": _Kind(
         9,
         lambda x, p: np.where(x < 0, p[0] * np.expm1(np.minimum(x, 0.0)), x),
@@ -101,12 +95,8 @@ _KINDS: dict[str, _Kind] = {
         lambda p: (-p[0], _INF),
         (("alpha", 1.0),),
     ),
-    "gelu": _Kind(
-        10, _gelu, lambda p: _GELU_K, lambda p: (_GELU_MIN, _INF), turning=lambda p: _GELU_ARGMIN
-    ),
-    "silu": _Kind(
-        11, _silu, lambda p: _SILU_K, lambda p: (_SILU_MIN, _INF), turning=lambda p: _SILU_ARGMIN
-    ),
+    "gelu": _Kind(10, _gelu, lambda p: _GELU_K, lambda p: (_GELU_MIN, _INF), turning=lambda p: _GELU_ARGMIN),
+    "silu": _Kind(11, _silu, lambda p: _SILU_K, lambda p: (_SILU_MIN, _INF), turning=lambda p: _SILU_ARGMIN),
     "softsign": _Kind(12, _softsign, lambda p: 1.0, lambda p: (-1.0, 1.0)),
 }
 
@@ -169,9 +159,7 @@ class Activation:
         if name == "elu" and taken["alpha"] < 0:
             raise InputError(f"activation 'elu': alpha is {taken['alpha']}, must be at least 0")
         if name == "clip" and not taken["low"] < taken["high"]:
-            raise InputError(
-                f"activation 'clip': low {taken['low']} must be below high {taken['high']}"
-            )
+            raise InputError(f"activation 'clip': low {taken['low']} must be below high {taken['high']}")
         parameters = tuple(taken.values())
         if lipschitz is None:
             lipschitz = kind.lipschitz(parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neurofail.errors import InputError
@@ -87,10 +87,7 @@ def _listed(value: object, what: str, size: int) -> Sequence[object]:
 
 def _per_layer(net: Network, fault: Fault, row: object) -> tuple[int, ...]:
     layers = fault.layers(net)
-    try:
-        values = tuple(row)  # type: ignore[arg-type]
-    except TypeError:
-        values = (row,)
+    values: tuple[object, ...] = tuple(row) if isinstance(row, Iterable) else (row,)
     if len(values) != len(layers):
         raise InputError(
             f"failures {values} has {len(values)} count(s); {fault.kind} can strike {len(layers)} layer(s) "

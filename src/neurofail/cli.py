@@ -47,9 +47,13 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fault", required=True, choices=KINDS, help="the kind of failure")
     group.add_argument("--value", type=float, help="stuck-at: the value transmitted")
     group.add_argument("--capacity", type=_capacity, help="byzantine: C, or LOW,HIGH")
-    group.add_argument("--semantics", help="byzantine: value, nominal, own; synapse-byzantine: value, additive")
+    group.add_argument(
+        "--semantics", help="byzantine: value, nominal, own; synapse-byzantine: value, additive"
+    )
     group.add_argument("--draw", help="byzantine: extremes, uniform or guided values")
-    group.add_argument("--equivocate", action="store_true", default=None, help="byzantine: a value per receiver")
+    group.add_argument(
+        "--equivocate", action="store_true", default=None, help="byzantine: a value per receiver"
+    )
     group.add_argument(
         "--unweighted", dest="weighted", action="store_false", default=None, help="synapses: after weighting"
     )

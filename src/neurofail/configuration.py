@@ -14,7 +14,7 @@ class Failure:
     ----------
     layer : the layer of the neuron, or the layer that the synapse enters; the first hidden layer is 1
     neuron : the neuron (of that layer), from 0
-    source : for a synapse, the neuron of the layer before (or the input) that it comes from; None for a neuron
+    source : for a synapse, the neuron of the layer before (or the input) it comes from; None for a neuron
     kind : the fault's name
     variant : which of the fault's choices was taken (0 unless it has a choice)
     level : where in its range a value drawn at random lies, in [0, 1)

@@ -96,10 +96,16 @@ def _text(
         ("network", f"{net!r}, UCI digits, {100 * accuracy:.1f} % of {len(labels)} held-out images right"),
         ("injected", f"crash: every set of up to {MOST} neurons in each hidden layer"),
         ("", f"{configurations:,} configurations x {len(inputs)} images = {evaluations:,} evaluations"),
-        ("", f"in {seconds:.2f} s on {tallies[0].backend}: {evaluations / seconds / 1e6:,.0f} million a second"),
+        (
+            "",
+            f"in {seconds:.2f} s on {tallies[0].backend}: {evaluations / seconds / 1e6:,.0f} million/s",
+        ),
         ("observed", f"worst error {report.number(seen)}, replayed by the float64 reference"),
         ("", f"{witness.configuration}"),
-        ("", f"image {witness.input}, output {witness.output}; configuration {witness.index} of {worst.failures}"),
+        (
+            "",
+            f"image {witness.input}, output {witness.output}; number {witness.index} of {worst.failures}",
+        ),
         ("SDC", report.rate(sum(t.sdc for t in tallies), evaluations) + " change the digit"),
         ("promised", f"Fep {report.number(topology)}, {topology / seen:.1f} x the worst observed"),
         (
@@ -108,11 +114,15 @@ def _text(
             f"{refined['best'] / seen:.2f} x",
         ),
     ]
-    return "\n".join(["", f"== {name} ==", report.lines(rows), "", _table(cases, epsilon), _survival(cases, epsilon)])
+    return "\n".join(
+        ["", f"== {name} ==", report.lines(rows), "", _table(cases, epsilon), _survival(cases, epsilon)]
+    )
 
 
 def _table(cases: list[Case], epsilon: float) -> str:
-    head = f"{'crashes':>9} {'configurations':>15} {'observed':>9} {'best bound':>11} {'Fep':>9} {'Fep/obs':>8}"
+    head = (
+        f"{'crashes':>9} {'configurations':>15} {'observed':>9} {'best bound':>11} {'Fep':>9} {'Fep/obs':>8}"
+    )
     text = [f"{head}   within epsilon {report.number(epsilon)}?"]
     for case in cases:
         found = case.ladder

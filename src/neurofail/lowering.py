@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,13 @@ from neurofail.errors import InputError
 from neurofail.network import Network
 from neurofail.plans import Plan, Sampled, Selection
 
-Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Reals = npt.NDArray[np.floating[Any]]
 
 _ROWS = 1 << 31
 
 
 def fold(phi: Activation) -> float:
-    """The factor that goes into a layer's weights, so that backends apply an activation of fixed steepness."""
+    """The factor that goes into a layer's weights, so that backends know one steepness of each activation."""
     return phi.lipschitz if phi.name == "hard_sigmoid" else phi.gain
 
 
@@ -32,15 +33,15 @@ class Layer:
     parameters: tuple[float, float]
 
 
-def layers(net: Network, dtype: np.dtype[np.float32] | np.dtype[np.float64]) -> list[Layer]:
+def layers(net: Network, dtype: np.dtype[np.floating[Any]]) -> list[Layer]:
     """The layers of `net`, rounded to `dtype` once."""
     lowered = []
     for weight, bias, phi in zip(net.weights, net.biases, net.activations, strict=True):
         a, b = (*phi.parameters, 0.0, 0.0)[:2]
         with np.errstate(over="ignore"):
             layer = Layer(
-                np.ascontiguousarray(fold(phi) * weight, dtype=dtype),
-                np.ascontiguousarray(fold(phi) * bias, dtype=dtype),
+                (fold(phi) * weight).astype(dtype),
+                (fold(phi) * bias).astype(dtype),
                 phi.code,
                 (a, b),
             )

@@ -119,15 +119,11 @@ class Network:
         for i, (bias, matrix) in enumerate(zip(biases, matrices, strict=True)):
             vector = _frozen(np.zeros(len(matrix)) if bias is None else bias, f"biases[{i}]", 1)
             if len(vector) != len(matrix):
-                raise InputError(
-                    f"biases[{i}] has {len(vector)} entries; weights[{i}] needs {len(matrix)}"
-                )
+                raise InputError(f"biases[{i}] has {len(vector)} entries; weights[{i}] needs {len(matrix)}")
             offsets.append(vector)
         phis = tuple(Activation.of(a) for a in activations)
         if phis[-1] != Activation("identity"):
-            raise InputError(
-                f"the last activation is {phis[-1].name!r}; the output layer must be 'identity'"
-            )
+            raise InputError(f"the last activation is {phis[-1].name!r}; the output layer must be 'identity'")
         low, high = _domain(input_range, matrices[0].shape[1])
         return cls(matrices, tuple(offsets), phis, low, high)
 
@@ -155,9 +151,7 @@ class Network:
         """
         array = _frozen(inputs, "inputs", 2)
         if array.shape[1] != self.widths[0]:
-            raise InputError(
-                f"inputs have shape {array.shape}; this network needs (n, {self.widths[0]})"
-            )
+            raise InputError(f"inputs have shape {array.shape}; this network needs (n, {self.widths[0]})")
         if not len(array):
             raise InputError("inputs are empty; at least one row is needed")
         outside = np.argwhere((array < self.low) | (array > self.high))
@@ -218,9 +212,7 @@ def _domain(input_range: Range, width: int) -> tuple[Array, Array]:
         ends.append(_frozen(array, f"input_range {name}", 1))
     if np.any(ends[0] > ends[1]):
         i = int(np.argmax(ends[0] > ends[1]))
-        raise InputError(
-            f"input_range: low {ends[0][i]} exceeds high {ends[1][i]} at input {i}"
-        )
+        raise InputError(f"input_range: low {ends[0][i]} exceeds high {ends[1][i]} at input {i}")
     return ends[0], ends[1]
 
 

@@ -147,7 +147,9 @@ class Plan(ABC):
         faults, budget = self.budget.faults, self.budget
         blocks = []
         layers = range(1, self.net.depth + 2)
-        pools = [(place, (layer,)) for layer in layers for place in ("synapse", "neuron")]
+        pools: list[tuple[str, tuple[int, ...]]] = [
+            (place, (layer,)) for layer in layers for place in ("synapse", "neuron")
+        ]
         if budget.totals is not None:
             pools = [(place, tuple(layers)) for place in ("synapse", "neuron")]
         for place, where in pools:
@@ -169,7 +171,9 @@ class Plan(ABC):
         places = sum(faults[kinds[0]].places(self.net, layer) for layer in layers)
         ranges = [range(n + 1) if self.budget.at_most else range(n, n + 1) for n in asked]
         if prod(map(len, ranges)) > _MOST_STRATA:
-            raise InputError(f"at most {asked} failures of {len(kinds)} kinds is too many combinations of counts")
+            raise InputError(
+                f"at most {asked} failures of {len(kinds)} kinds: too many combinations of counts"
+            )
         sizes = tuple(s for s in product(*ranges) if sum(s) <= places)
         if not sizes:
             raise InputError(f"{sum(asked)} failures asked for, but only {places} places can fail there")

@@ -114,4 +114,5 @@ class Operations:
     def stages(self) -> npt.NDArray[np.int32]:
         """When each row acts: 2 l - 1 on the pre-activations of layer l, 2 l on its outputs."""
         heads = self.first[:-1]
-        return (2 * self.layer[heads] - (self.action[heads] == Action.SYNAPSE)).astype(np.int32)
+        stages = 2 * self.layer[heads] - (self.action[heads] == Action.SYNAPSE)
+        return np.asarray(stages, dtype=np.int32)

@@ -213,9 +213,7 @@ def _worse(a: Worst | None, b: Worst | None) -> Worst | None:
     return max(a, b, key=lambda w: (w.measured, -w.index))
 
 
-def union(
-    a: Sequence[tuple[int, int]], b: Iterable[tuple[int, int]]
-) -> tuple[tuple[int, int], ...]:
+def union(a: Sequence[tuple[int, int]], b: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """The ranges of both, joined where they touch; InputError where they overlap.
 
     >>> union([(0, 3), (7, 9)], [(3, 7)])
