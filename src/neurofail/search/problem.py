@@ -1,0 +1,178 @@
+"""A question about a network, put into the arrays that the compiled search reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofail._reference import trace
+from neurofail.budget import Budget
+from neurofail.errors import InputError
+from neurofail.faults import Byzantine, Crash, Fault, StuckAt
+from neurofail.network import Network
+from neurofail.search.circuit import FREE, SOUND, Array, Case, Circuit, States, ranking
+from neurofail.sites import Action
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a failed neuron does: a SET, SHIFT or ADD by any value in [low, high]."""
+
+    action: Action
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, fault: Fault) -> Effect:
+        """The effect of a neuron fault; raises InputError for faults of other places."""
+        if isinstance(fault, Crash):
+            return cls(Action.SET, 0.0, 0.0)
+        if isinstance(fault, StuckAt):
+            return cls(Action.SET, fault.value, fault.value)
+        if isinstance(fault, Byzantine):
+            action = {"value": Action.SET, "nominal": Action.SHIFT, "own": Action.ADD}[fault.semantics]
+            return cls(action, *fault.ends)
+        raise InputError(f"the exact search knows crash, stuck-at and byzantine neurons, not {fault.kind}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault with its counts on one network, over inputs, and the objectives to be maximised.
+
+    rows (O, N_L) and offsets (n, O): objective o of input i is offsets[i, o] plus rows[o] times the deviation
+    of the last hidden layer. asked (n, O) says which objectives each input has.
+    """
+
+    net: Network
+    inputs: Array
+    fault: Fault
+    budget: Budget
+    rows: Array
+    offsets: Array
+    asked: npt.NDArray[np.bool_]
+
+    @cached_property
+    def effect(self) -> Effect:
+        return Effect.of(self.fault)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """The failures allowed in each hidden layer."""
+        if self.budget.totals is not None:
+            return tuple(min(self.budget.totals[0], n) for n in self.net.widths[1:-1])
+        assert self.budget.failures is not None
+        return self.budget.failures[0]
+
+    @cached_property
+    def start(self) -> int:
+        """The first hidden layer that can fail: stage 0."""
+        hit = [layer for layer, count in enumerate(self.counts, start=1) if count]
+        return hit[0] if hit else self.net.depth
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(stages, the widest stage)."""
+        return self.net.depth - self.start + 1, max(self.net.widths[self.start : -1])
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """The compiled search's view of the network."""
+        stages, width = self.shape
+        weight = np.zeros((stages - 1, width, width))
+        for k, matrix in enumerate(self.net.weights[self.start : -1]):
+            weight[k, : matrix.shape[0], : matrix.shape[1]] = matrix
+        phis = self.net.activations[self.start - 1 : -1]
+        pairs = np.array([(*phi.parameters, 0.0, 0.0)[:2] for phi in phis])
+        rows = np.zeros((len(self.rows), width))
+        rows[:, : self.rows.shape[1]] = self.rows
+        pooled = self.budget.totals is not None
+        return Circuit(
+            width=np.array(self.net.widths[self.start : -1], dtype=np.int64),
+            weight=weight,
+            turned=np.ascontiguousarray(weight.transpose(0, 2, 1)),
+            code=np.array([phi.code for phi in phis], dtype=np.int64),
+            gain=np.array([phi.gain for phi in phis]),
+            first=np.ascontiguousarray(pairs[:, 0]),
+            second=np.ascontiguousarray(pairs[:, 1]),
+            turning=np.array([np.nan if phi.turning is None else phi.turning for phi in phis]),
+            count=np.array(self.counts[self.start - 1 :], dtype=np.int64),
+            total=sum(self.counts) if self.budget.totals is None else self.budget.totals[0],
+            forced=not self.budget.at_most,
+            pooled=pooled,
+            blocking=self.fault.blocking,
+            ranged=self.effect.low < self.effect.high,
+            split=isinstance(self.fault, Byzantine) and self.fault.equivocate,
+            rows=rows,
+        )
+
+    @cached_property
+    def root(self) -> States:
+        """The undecided state, (stages, width)."""
+        state = np.full(self.shape, SOUND, dtype=np.int8)
+        for k, width in enumerate(self.circuit.width):
+            if self.circuit.count[k]:
+                state[k, :width] = FREE
+        return state
+
+    @cached_property
+    def golden(self) -> tuple[list[Array], list[Array]]:
+        """The golden run of all inputs: pre-activations and outputs, layer by layer."""
+        return trace(self.net, self.inputs)
+
+    def case(self, index: int) -> Case:
+        """The compiled search's view of one input."""
+        pre, out = np.zeros(self.shape), np.zeros(self.shape)
+        low, high = np.zeros(self.shape), np.zeros(self.shape)
+        for k, width in enumerate(self.circuit.width):
+            pre[k, :width] = self.golden[0][self.start - 1 + k][index]
+            out[k, :width] = self.golden[1][self.start + k][index]
+            base = out[k, :width] if self.effect.action is Action.SET else 0.0
+            low[k, :width], high[k, :width] = self.effect.low - base, self.effect.high - base
+        senders = self.circuit.width[0]
+        weight = self.net.weights[self.start][:, :senders]
+        return Case(
+            pre,
+            out,
+            low,
+            high,
+            *ranking(weight, low[0, :senders], high[0, :senders]),
+            offset=self.offsets[index],
+            slack=self._rounding(index, low, high),
+        )
+
+    def _rounding(self, index: int, low: Array, high: Array) -> Array:
+        """What rounding can move each objective of one input by, either way; (O,).
+
+        Golden run, faulty run and every relaxation are sums of products and activations. Each makes, at a
+        neuron of fan-in n, an error of at most (n + 64) units of rounding of the magnitudes it adds up
+        (64 covers the activations, good to a few units, and the lines). Such an error at a neuron moves an
+        objective by at most its influence (bounds.md, sections 4 and 5); the four of them are added.
+        """
+        net = self.net
+        sizes, local = np.abs(self.inputs[index]), []
+        deviation = np.zeros_like(sizes)
+        for layer in range(1, net.depth + 1):
+            weight, phi = np.abs(net.weights[layer - 1]), net.activations[layer - 1]
+            reach = weight @ (sizes + deviation) + np.abs(net.biases[layer - 1])
+            sound = np.minimum(phi.lipschitz * (weight @ deviation), phi.range[1] - phi.range[0])
+            golden = np.abs(self.golden[1][layer][index])
+            deviation = sound
+            if layer >= self.start:
+                width, k = net.widths[layer], layer - self.start
+                failed = np.maximum(np.abs(low[k, :width]), np.abs(high[k, :width]))
+                deviation = np.maximum(sound, failed) if self.fault.blocking else sound + failed
+            sizes = golden
+            units = 4.0 * _EPS * (weight.shape[1] + 64)
+            local.append(units * (phi.lipschitz * reach + sizes + deviation))
+        influence = np.abs(self.rows)
+        total = 4.0 * _EPS * (self.rows.shape[1] + 64) * (influence @ (sizes + deviation))
+        total += 4.0 * _EPS * np.abs(self.offsets[index])
+        for layer in range(net.depth, 0, -1):
+            total += influence @ local[layer - 1]
+            influence = (influence * net.activations[layer - 1].lipschitz) @ np.abs(net.weights[layer - 1])
+        return np.asarray(total)

@@ -1,0 +1,233 @@
+"""The bound of one node: intervals forwards, lines backwards, a selection at every stage.
+
+At a node some neurons have failed, some are sound, the rest are free and a known number of them may fail.
+
+Forwards, each pre-activation deviation lies in an interval: what the failed neurons send, and the largest
+(least) terms among the free ones. Backwards, each activation is replaced by a line on the side that the
+objective's sign asks for, so the objective is bounded by a linear function of the stage below; a free neuron
+that fails replaces its line by its failure, which is worth at most their largest difference. What is left is,
+at every stage, a sum of the largest gains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurofail.search.circuit import FAILED, FREE, Array, Case, Circuit, Desk, Ints, States, copy
+from neurofail.search.shapes import inner, line, value
+
+
+@inner
+def _phi(circuit: Circuit, k: int, x: float) -> float:
+    return value(circuit.code[k], circuit.first[k], circuit.second[k], circuit.gain[k] * x)
+
+
+@inner
+def largest(terms: Array, size: int, wanted: int, forced: bool) -> float:
+    """The sum of the `wanted` largest of terms[:size] (of the positive ones, unless forced); reorders them."""
+    total = 0.0
+    for k in range(min(wanted, size)):
+        best = k
+        for x in range(k + 1, size):
+            if terms[x] > terms[best]:
+                best = x
+        terms[k], terms[best] = terms[best], terms[k]
+        if terms[k] <= 0.0 and not forced:
+            break
+        total += terms[k]
+    return total
+
+
+@inner
+def _leave_first(circuit: Circuit, case: Case, state: States, left: int, low: Array, high: Array, desk: Desk) -> None:
+    """The intervals of stage 1: failed terms, and the largest of the free ones in their known order."""
+    senders, receivers = circuit.width[0], circuit.width[1]
+    forced = circuit.forced and not circuit.pooled
+    up, down = desk.e_high[1], desk.e_low[1]
+    for j in range(receivers):
+        up[j] = down[j] = 0.0
+    for i in range(senders):
+        if state[0, i] == FAILED:
+            a, b = low[0, i], high[0, i]
+            for j in range(receivers):
+                x, y = circuit.turned[0, i, j] * a, circuit.turned[0, i, j] * b
+                up[j] += max(x, y)
+                down[j] += min(x, y)
+    if left == 0:
+        return
+    for j in range(receivers):
+        taken, total = 0, 0.0
+        for x in range(senders):
+            term = case.up_term[j, x]
+            if taken == left or (term <= 0.0 and not forced):
+                break
+            if state[0, case.up_order[j, x]] == FREE:
+                total += term
+                taken += 1
+        up[j] += total
+        taken, total = 0, 0.0
+        for x in range(senders):
+            term = case.down_term[j, x]
+            if taken == left or (term >= 0.0 and not forced):
+                break
+            if state[0, case.down_order[j, x]] == FREE:
+                total += term
+                taken += 1
+        down[j] += total
+
+
+@inner
+def _leave(circuit: Circuit, k: int, state: States, left: int, low: Array, high: Array, desk: Desk) -> None:
+    """The intervals of stage k + 1, k > 0: sound deviations, failed terms, the largest differences."""
+    senders, receivers = circuit.width[k], circuit.width[k + 1]
+    up, down = desk.e_high[k + 1], desk.e_low[k + 1]
+    for j in range(receivers):
+        up[j] = down[j] = 0.0
+    for i in range(senders):
+        a, b = desk.d_low[k, i], desk.d_high[k, i]
+        if state[k, i] == FAILED:
+            if circuit.blocking:
+                a, b = low[k, i], high[k, i]
+            else:
+                a, b = a + low[k, i], b + high[k, i]
+        for j in range(receivers):
+            x, y = circuit.turned[k, i, j] * a, circuit.turned[k, i, j] * b
+            up[j] += max(x, y)
+            down[j] += min(x, y)
+    if left == 0:
+        return
+    forced = circuit.forced and not circuit.pooled
+    for j in range(receivers):
+        size = 0
+        for i in range(senders):
+            if state[k, i] == FREE:
+                w = circuit.weight[k, j, i]
+                a, b = w * low[k, i], w * high[k, i]
+                x, y = w * desk.d_low[k, i], w * desk.d_high[k, i]
+                if not circuit.blocking:
+                    x, y = 0.0, 0.0
+                desk.line[size] = max(a, b) - max(x, y)
+                desk.other[size] = min(x, y) - min(a, b)
+                size += 1
+        up[j] += largest(desk.line, size, left, forced)
+        down[j] -= largest(desk.other, size, left, forced)
+
+
+@inner
+def spread(circuit: Circuit, case: Case, state: States, left: Ints, low: Array, high: Array, desk: Desk) -> None:
+    """The intervals of every stage: e of the pre-activations, d of a sound neuron's output."""
+    for k in range(1, len(circuit.width)):
+        if k == 1:
+            _leave_first(circuit, case, state, left[0], low, high, desk)
+        else:
+            _leave(circuit, k - 1, state, left[k - 1], low, high, desk)
+        turning = circuit.turning[k]
+        for j in range(circuit.width[k]):
+            s, y = case.pre[k, j], case.out[k, j]
+            least, most = s + desk.e_low[k, j], s + desk.e_high[k, j]
+            a, b = _phi(circuit, k, least), _phi(circuit, k, most)
+            desk.d_high[k, j] = max(a, b) - y
+            bottom = min(a, b)
+            if least < turning and turning < most:
+                bottom = min(bottom, _phi(circuit, k, turning))
+            desk.d_low[k, j] = bottom - y
+
+
+@inner
+def _select(circuit: Circuit, left: Ints, desk: Desk) -> float:
+    """Mark the largest terms among the free neurons of each stage (of all, if pooled); their sum, -inf if too few."""
+    total = 0.0
+    stages = len(circuit.width)
+    for group in range(1 if circuit.pooled else stages):
+        first, last = (0, stages) if circuit.pooled else (group, group + 1)
+        for _ in range(left[group]):
+            best, at_k, at_j = -np.inf, -1, -1
+            for k in range(first, last):
+                for j in range(circuit.width[k]):
+                    if desk.term[k, j] > best and desk.pick[k, j] == FREE:
+                        best, at_k, at_j = desk.term[k, j], k, j
+            if at_k < 0 and circuit.forced:
+                return -np.inf  # fewer free neurons than failures to place
+            if at_k < 0 or (best <= 0.0 and not circuit.forced):
+                break
+            desk.pick[at_k, at_j] = FAILED
+            total += best
+    return total
+
+
+@inner
+def bound(
+    circuit: Circuit, case: Case, row: int, state: States, left: Ints, low: Array, high: Array, desk: Desk
+) -> float:
+    """The linear bound, with lines that touch near desk.e.
+
+    Leaves the maximiser in desk.pick and desk.choice, the gains in desk.term.
+    """
+    stages = len(circuit.width)
+    constant = case.offset[row]
+    for j in range(circuit.width[stages - 1]):
+        desk.pull[stages - 1, j] = circuit.rows[row, j]
+    copy(desk.pick, state)
+    for k in range(stages - 1, -1, -1):
+        if k > 0:
+            for i in range(circuit.width[k - 1]):
+                desk.pull[k - 1, i] = 0.0
+        for j in range(circuit.width[k]):
+            pull, now = desk.pull[k, j], state[k, j]
+            worst = max(pull * low[k, j], pull * high[k, j])
+            if now == FAILED:
+                constant += worst
+                if circuit.blocking or k == 0:
+                    continue
+            if k == 0:
+                desk.term[k, j] = worst
+            else:
+                if pull == 0.0:
+                    desk.term[k, j] = worst
+                    continue
+                s = case.pre[k, j]
+                e_low, e_high = desk.e_low[k, j], desk.e_high[k, j]
+                slope, x, at_x = line(
+                    circuit.code[k],
+                    circuit.gain[k],
+                    circuit.first[k],
+                    circuit.second[k],
+                    s + e_low,
+                    s + e_high,
+                    s + desk.e[k, j],
+                    pull > 0.0,
+                )
+                base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
+                constant += base
+                desk.term[k, j] = worst
+                if circuit.blocking:
+                    desk.term[k, j] -= base + min(push * e_low, push * e_high)
+                for i in range(circuit.width[k - 1]):
+                    desk.pull[k - 1, i] += push * circuit.weight[k - 1, j, i]
+    return constant + _select(circuit, left, desk)
+
+
+@inner
+def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array, desk: Desk) -> float:
+    """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.e."""
+    stages = len(circuit.width)
+    total = case.offset[row]
+    for k in range(stages):
+        if k + 1 < stages:
+            for j in range(circuit.width[k + 1]):
+                desk.e[k + 1, j] = 0.0
+        for i in range(circuit.width[k]):
+            failed = pick[k, i] == FAILED
+            deviation = 0.0
+            if k > 0 and not (failed and circuit.blocking):
+                deviation = _phi(circuit, k, case.pre[k, i] + desk.e[k, i]) - case.out[k, i]
+            if failed:
+                deviation += choice[k, i]
+            if deviation == 0.0:
+                continue
+            if k + 1 < stages:
+                for j in range(circuit.width[k + 1]):
+                    desk.e[k + 1, j] += circuit.turned[k, i, j] * deviation
+            else:
+                total += circuit.rows[row, i] * deviation
+    return total
