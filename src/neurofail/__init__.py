@@ -10,6 +10,7 @@ from neurofail.formats import load
 from neurofail.kernel import backends, run
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Sampled
+from neurofail.search import WorstCase, worst_case
 from neurofail.tally import Tally
 
 __version__ = "0.1.0"
@@ -32,10 +33,12 @@ __all__ = [
     "SynapseCrash",
     "Tally",
     "UnsoundError",
+    "WorstCase",
     "backends",
     "bounds",
     "compare",
     "fep",
     "load",
     "run",
+    "worst_case",
 ]

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neurofail.search.shapes import inner
+from neurofail.search.compiled import inner
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Order = npt.NDArray[np.int32]
 States = npt.NDArray[np.int8]
 
 FREE, SOUND, FAILED = 0, 1, 2
@@ -31,7 +32,7 @@ class Circuit(NamedTuple):
     first: Array
     second: Array
     turning: Array  # (S,) where it has its minimum; NaN if it never falls
-    count: Ints  # (S,) failures allowed in each stage
+    allowed: Ints  # (S,) failures allowed in each stage
     total: int  # failures allowed in all
     forced: bool  # that many exactly, not fewer
     pooled: bool  # counted over all stages together, not stage by stage
@@ -48,9 +49,9 @@ class Case(NamedTuple):
     out: Array  # (S, N) golden outputs
     low: Array  # (S, N) the deviations that a failure may cause, from low
     high: Array  # (S, N) to high
-    up_order: npt.NDArray[np.int16]  # (N_1, N_0) stage-0 neurons by what they can add to each receiver
+    up_order: Order  # (N_1, N_0) stage-0 neurons by what they can add to each receiver
     up_term: Array  # (N_1, N_0) those terms, falling
-    down_order: npt.NDArray[np.int16]
+    down_order: Order
     down_term: Array  # the least terms, rising
     offset: Array  # (O,) the constant part of each objective
     slack: Array  # (O,) what rounding can hide, either way
@@ -91,7 +92,7 @@ def desk(stages: int, width: int) -> Desk:
     )
 
 
-def ranking(weight: Array, low: Array, high: Array) -> tuple[Array, Array, Array, Array]:
+def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array, Order, Array]:
     """The stage-0 terms of every receiver in order of size: (up_order, up_term, down_order, down_term).
 
     weight (N_1, N_0); low, high (N_0,)
@@ -99,9 +100,9 @@ def ranking(weight: Array, low: Array, high: Array) -> tuple[Array, Array, Array
     most, least = np.maximum(weight * low, weight * high), np.minimum(weight * low, weight * high)
     up, down = np.argsort(-most, axis=1, kind="stable"), np.argsort(least, axis=1, kind="stable")
     return (
-        up.astype(np.int16),
+        up.astype(np.int32),
         np.take_along_axis(most, up, axis=1),
-        down.astype(np.int16),
+        down.astype(np.int32),
         np.take_along_axis(least, down, axis=1),
     )
 

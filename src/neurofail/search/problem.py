@@ -16,7 +16,7 @@ from neurofail.network import Network
 from neurofail.search.circuit import FREE, SOUND, Array, Case, Circuit, States, ranking
 from neurofail.sites import Action
 
-_EPS = float(np.finfo(np.float64).eps)
+_UNIT = 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Problem:
             first=np.ascontiguousarray(pairs[:, 0]),
             second=np.ascontiguousarray(pairs[:, 1]),
             turning=np.array([np.nan if phi.turning is None else phi.turning for phi in phis]),
-            count=np.array(self.counts[self.start - 1 :], dtype=np.int64),
+            allowed=np.array(self.counts[self.start - 1 :], dtype=np.int64),
             total=sum(self.counts) if self.budget.totals is None else self.budget.totals[0],
             forced=not self.budget.at_most,
             pooled=pooled,
@@ -115,7 +115,7 @@ class Problem:
         """The undecided state, (stages, width)."""
         state = np.full(self.shape, SOUND, dtype=np.int8)
         for k, width in enumerate(self.circuit.width):
-            if self.circuit.count[k]:
+            if self.circuit.allowed[k]:
                 state[k, :width] = FREE
         return state
 
@@ -149,8 +149,8 @@ class Problem:
         """What rounding can move each objective of one input by, either way; (O,).
 
         Golden run, faulty run and every relaxation are sums of products and activations. Each makes, at a
-        neuron of fan-in n, an error of at most (n + 64) units of rounding of the magnitudes it adds up
-        (64 covers the activations, good to a few units, and the lines). Such an error at a neuron moves an
+        neuron of fan-in n, an error of at most (n + 32) units of rounding of the magnitudes it adds up
+        (32 covers the activations, good to a few units, and the lines). Such an error at a neuron moves an
         objective by at most its influence (bounds.md, sections 4 and 5); the four of them are added.
         """
         net = self.net
@@ -167,11 +167,11 @@ class Problem:
                 failed = np.maximum(np.abs(low[k, :width]), np.abs(high[k, :width]))
                 deviation = np.maximum(sound, failed) if self.fault.blocking else sound + failed
             sizes = golden
-            units = 4.0 * _EPS * (weight.shape[1] + 64)
+            units = 4.0 * _UNIT * (weight.shape[1] + 32)
             local.append(units * (phi.lipschitz * reach + sizes + deviation))
         influence = np.abs(self.rows)
-        total = 4.0 * _EPS * (self.rows.shape[1] + 64) * (influence @ (sizes + deviation))
-        total += 4.0 * _EPS * np.abs(self.offsets[index])
+        total = 4.0 * _UNIT * (self.rows.shape[1] + 32) * (influence @ (sizes + deviation))
+        total += 4.0 * _UNIT * np.abs(self.offsets[index])
         for layer in range(net.depth, 0, -1):
             total += influence @ local[layer - 1]
             influence = (influence * net.activations[layer - 1].lipschitz) @ np.abs(net.weights[layer - 1])

@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from neurofail.search.circuit import FAILED, FREE, Array, Case, Circuit, Desk, Ints, States, copy
-from neurofail.search.shapes import inner, line, value
+from neurofail.search.compiled import inner
+from neurofail.search.shapes import line, value
 
 
 @inner
@@ -24,7 +25,7 @@ def _phi(circuit: Circuit, k: int, x: float) -> float:
 
 @inner
 def largest(terms: Array, size: int, wanted: int, forced: bool) -> float:
-    """The sum of the `wanted` largest of terms[:size] (of the positive ones, unless forced); reorders them."""
+    """The sum of the `wanted` largest of terms[:size] (if positive, unless forced); reorders them."""
     total = 0.0
     for k in range(min(wanted, size)):
         best = k
@@ -39,7 +40,9 @@ def largest(terms: Array, size: int, wanted: int, forced: bool) -> float:
 
 
 @inner
-def _leave_first(circuit: Circuit, case: Case, state: States, left: int, low: Array, high: Array, desk: Desk) -> None:
+def _leave_first(
+    circuit: Circuit, case: Case, state: States, left: int, low: Array, high: Array, desk: Desk
+) -> None:
     """The intervals of stage 1: failed terms, and the largest of the free ones in their known order."""
     senders, receivers = circuit.width[0], circuit.width[1]
     forced = circuit.forced and not circuit.pooled
@@ -114,7 +117,9 @@ def _leave(circuit: Circuit, k: int, state: States, left: int, low: Array, high:
 
 
 @inner
-def spread(circuit: Circuit, case: Case, state: States, left: Ints, low: Array, high: Array, desk: Desk) -> None:
+def spread(
+    circuit: Circuit, case: Case, state: States, left: Ints, low: Array, high: Array, desk: Desk
+) -> None:
     """The intervals of every stage: e of the pre-activations, d of a sound neuron's output."""
     for k in range(1, len(circuit.width)):
         if k == 1:
@@ -135,7 +140,7 @@ def spread(circuit: Circuit, case: Case, state: States, left: Ints, low: Array, 
 
 @inner
 def _select(circuit: Circuit, left: Ints, desk: Desk) -> float:
-    """Mark the largest terms among the free neurons of each stage (of all, if pooled); their sum, -inf if too few."""
+    """Mark the largest terms of each stage's free neurons (of all, if pooled); their sum, -inf if too few."""
     total = 0.0
     stages = len(circuit.width)
     for group in range(1 if circuit.pooled else stages):
@@ -164,7 +169,7 @@ def bound(
     Leaves the maximiser in desk.pick and desk.choice, the gains in desk.term.
     """
     stages = len(circuit.width)
-    constant = case.offset[row]
+    constant: float = case.offset[row]
     for j in range(circuit.width[stages - 1]):
         desk.pull[stages - 1, j] = circuit.rows[row, j]
     copy(desk.pick, state)
@@ -211,7 +216,7 @@ def bound(
 def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array, desk: Desk) -> float:
     """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.e."""
     stages = len(circuit.width)
-    total = case.offset[row]
+    total: float = case.offset[row]
     for k in range(stages):
         if k + 1 < stages:
             for j in range(circuit.width[k + 1]):

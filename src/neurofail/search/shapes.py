@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
-
 from neurofail.activations import Activation
-
-inner = nb.njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+from neurofail.search.compiled import inner
 
 _IDENTITY, _RELU, _LEAKY, _RELU6, _SIGMOID, _TANH, _HARD, _CLIP, _SOFTPLUS, _ELU, _GELU, _SILU, _SOFTSIGN = (
     Activation(name).code
@@ -142,7 +139,13 @@ def _bent(
 
 @inner
 def _kinked(
-    low: float, high: float, near: float, left: float, right: float, slopes: tuple[float, float, float], at_left: float
+    low: float,
+    high: float,
+    near: float,
+    left: float,
+    right: float,
+    slopes: tuple[float, float, float],
+    at_left: float,
 ) -> tuple[float, float, float]:
     """An upper line for slopes (k0, k1, k2) with a convex kink at `left` and a concave one at `right`.
 
@@ -204,7 +207,7 @@ def _upper(code: int, p: float, q: float, low: float, high: float, near: float) 
     flat, left, right, k0, k1, k2, at_left = _pieces(code, p, q)
     if flat:
         return _kinked(low, high, near, left, right, (k0, k1, k2), at_left)
-    if code == _GELU or code == _SILU:
+    if code in (_GELU, _SILU):
         bend = _GELU_BEND if code == _GELU else _SILU_BEND
         if low >= -bend:
             return _bent(code, p, q, low, high, near, bend, 1.0, 1.0)
@@ -226,7 +229,7 @@ def _lower(code: int, p: float, q: float, low: float, high: float, near: float) 
         at_right = at_left + (k1 * (right - left) if left > -math.inf and right < math.inf else 0.0)
         k, x, f = _kinked(-high, -low, -near, -right, -left, (k2, k1, k0), -at_right)
         return k, -x, -f
-    if code == _GELU or code == _SILU:
+    if code in (_GELU, _SILU):
         bend = _GELU_BEND if code == _GELU else _SILU_BEND
         at_low, at_high = value(code, p, q, low), value(code, p, q, high)
         if high <= -bend or low >= bend:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from neurofail.search.circuit import FAILED, FREE, SOUND, Array, Case, Circuit, Desk, Ints, States, copy, desk
+from neurofail.search.compiled import inner, outer
 from neurofail.search.relaxation import bound, measure, spread
-from neurofail.search.shapes import inner
 
 
-@inner
+@outer
 def threshold(incumbent: float, slack: float, gap: float) -> float:
     """A node whose bound does not exceed this is closed: it cannot beat the incumbent by more."""
     return incumbent + max(slack, gap * abs(incumbent))
@@ -25,7 +24,7 @@ def _remaining(circuit: Circuit, state: States, left: Ints) -> None:
         here = 0
         for j in range(circuit.width[k]):
             here += state[k, j] == FAILED
-        left[k] = circuit.count[k] - here
+        left[k] = circuit.allowed[k] - here
         failed += here
     if circuit.pooled:
         for k in range(stages):
@@ -56,7 +55,7 @@ def _branching(circuit: Circuit, state: States, left: Ints, work: Desk) -> tuple
     return at_k, at_j
 
 
-@nb.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
+@outer
 def explore(  # type: ignore[no-untyped-def]
     circuit: Circuit,
     case: Case,

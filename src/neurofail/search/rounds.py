@@ -1,0 +1,212 @@
+"""The search as a whole: rounds of blocks with a shared incumbent that is frozen while a round lasts.
+
+A block is a set of open nodes of one input. What a round explores depends on the nodes alone, never on the
+number of threads that share it; so the answer, the witness and even the number of nodes do not either.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neurofail.search.circuit import Array, Case, Ints, States
+from neurofail.search.incumbent import improve
+from neurofail.search.problem import Problem
+from neurofail.search.tree import explore, threshold
+
+_ROUND = 16  # blocks explored at once
+_PIECE = 64  # open nodes kept together
+_POLISHED = 8  # roots whose candidates are improved by swaps
+_CASES = 256 << 20  # bytes of golden runs kept
+
+
+@dataclass(frozen=True)
+class Block:
+    """Open nodes of one input: objectives (n,), upper limits (n,) and states (n, S, N)."""
+
+    input: int
+    rows: Ints
+    limits: Array
+    states: States
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best configuration so far: its value by the compiled search, and where it was reached."""
+
+    value: float
+    input: int
+    row: int
+    pick: States
+    choice: Array
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a search stands: what a person at a terminal wants to see.
+
+    best and upper are objectives; open is the number of open nodes; inputs_left those not closed yet.
+    """
+
+    best: float
+    upper: float
+    nodes: int
+    open: int
+    inputs_left: int
+    seconds: float
+
+
+@dataclass
+class Search:
+    """A search under way. `run` moves it on until it is done, out of time, or interrupted."""
+
+    problem: Problem
+    gap: float
+    threads: int
+    best: Best | None = None
+    blocks: list[tuple[float, int, Block]] = field(default_factory=list)
+    fresh: int = 0  # the first input whose root has not been visited
+    polished: bool = False
+    nodes: int = 0
+    serial: int = 0
+    slack: float = 0.0  # the largest rounding slack seen
+    cases: OrderedDict[int, Case] = field(default_factory=OrderedDict)
+
+    @property
+    def value(self) -> float:
+        """The incumbent's value, -inf before there is one."""
+        return -np.inf if self.best is None else self.best.value
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self.blocks) or self.fresh < len(self.problem.inputs)
+
+    @property
+    def upper(self) -> float:
+        """The certified upper limit: no configuration's objective exceeds it, rounding included."""
+        if self.fresh < len(self.problem.inputs):
+            return float(np.inf)
+        closed = threshold(self.value, self.slack, self.gap)
+        return max(closed, -self.blocks[0][0] if self.blocks else -np.inf) + self.slack
+
+    def run(self, time_limit: float | None, progress: Callable[[Snapshot], object] | None) -> bool:
+        """Go on until done (True), or until the time is up or an interrupt comes (False)."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(self.threads) as pool:
+            while self.open:
+                seconds = time.monotonic() - started
+                if time_limit is not None and seconds >= time_limit:
+                    return False
+                blocks = self._next()
+                try:
+                    self._explore(pool, blocks)
+                    if progress is not None:
+                        progress(self.snapshot(time.monotonic() - started))
+                except KeyboardInterrupt:
+                    for block in blocks:
+                        self._push(block)
+                    return False
+        return True
+
+    def snapshot(self, seconds: float) -> Snapshot:
+        """The state of the search, `seconds` into it."""
+        return Snapshot(
+            self.value,
+            self.upper,
+            self.nodes,
+            sum(len(block.rows) for _, _, block in self.blocks),
+            len({block.input for _, _, block in self.blocks}) + len(self.problem.inputs) - self.fresh,
+            seconds,
+        )
+
+    def _next(self) -> list[Block]:
+        """The blocks of the next round: roots first, then the highest limits."""
+        if self.fresh < len(self.problem.inputs):
+            stop = min(self.fresh + 4 * _ROUND, len(self.problem.inputs))
+            roots = [self._root(index) for index in range(self.fresh, stop)]
+            self.fresh = stop
+            return roots
+        if not self.polished:
+            self.polished = True
+            self._polish()
+        chosen: list[Block] = []
+        while self.blocks and len(chosen) < _ROUND:
+            chosen.append(heapq.heappop(self.blocks)[2])
+        return chosen
+
+    def _root(self, index: int) -> Block:
+        rows = np.flatnonzero(self.problem.asked[index])
+        states = np.broadcast_to(self.problem.root, (len(rows), *self.problem.shape))
+        return Block(index, rows, np.full(len(rows), np.inf), np.ascontiguousarray(states))
+
+    def _case(self, index: int) -> Case:
+        """An input's golden run, kept while there is room."""
+        if index in self.cases:
+            self.cases.move_to_end(index)
+            return self.cases[index]
+        case = self.problem.case(index)
+        self.slack = max(self.slack, float(case.slack[self.problem.asked[index]].max()))
+        self.cases[index] = case
+        size = sum(array.nbytes for array in case)
+        while len(self.cases) > max(_ROUND * 4, _CASES // size):
+            self.cases.popitem(last=False)
+        return case
+
+    def _budget(self, blocks: list[Block]) -> int:
+        """Nodes to visit in a block: about a tenth of a second's work; fewer while few blocks share it."""
+        circuit = self.problem.circuit
+        work = 1 + int(np.sum(circuit.width[:-1] * circuit.width[1:]))
+        budget = max(8, min(256, (1 << 22) // work))
+        return budget if len(blocks) == _ROUND else max(8, budget // 4)
+
+    def _explore(self, pool: ThreadPoolExecutor, blocks: list[Block]) -> None:
+        """Explore all blocks with the incumbent as it stands; then take in what they found, in order."""
+        budget, value = self._budget(blocks), self.value
+        cases = [self._case(block.input) for block in blocks]
+
+        def visit(block: Block, case: Case):  # type: ignore[no-untyped-def]  # Numba's tuple
+            wanted = len(block.rows) if np.isinf(block.limits[0]) else budget
+            return explore(
+                self.problem.circuit, case, block.rows, block.limits, block.states, value, self.gap, wanted
+            )
+
+        results = list(pool.map(visit, blocks, cases))
+        for block, (found, row, pick, choice, nodes, *_) in zip(blocks, results, strict=True):
+            self.nodes += nodes
+            if found > self.value:
+                self.best = Best(float(found), block.input, int(row), pick, choice)
+        for block, case, (*_, rows, limits, states) in zip(blocks, cases, results, strict=True):
+            keep = limits > [threshold(self.value, slack, self.gap) for slack in case.slack[rows]]
+            order = np.flatnonzero(keep)[np.argsort(-limits[keep], kind="stable")]
+            for first in range(0, len(order), _PIECE):
+                piece = order[first : first + _PIECE]
+                self._push(Block(block.input, rows[piece], limits[piece], states[piece]))
+        blocks.clear()
+
+    def _push(self, block: Block) -> None:
+        self.serial += 1
+        heapq.heappush(self.blocks, (-float(block.limits[0]), self.serial, block))
+
+    def _polish(self) -> None:
+        """Improve the incumbent by swaps, and the candidates of the inputs whose roots are highest."""
+        if self.best is None or not self.blocks:
+            return
+        leading = list(dict.fromkeys(block.input for _, _, block in sorted(self.blocks)[: 4 * _POLISHED]))
+        pairs = [(self.best.input, self.best.row), *((i, self.best.row) for i in leading[:_POLISHED])]
+        for index, row in dict.fromkeys(pairs):
+            if not self.problem.asked[index][row]:
+                continue
+            pick, choice = self.best.pick.copy(), self.best.choice.copy()
+            case = self._case(index)
+            if not self.problem.circuit.ranged:
+                choice = np.where(pick == 2, case.low, 0.0)
+            found = improve(self.problem.circuit, case, row, self.problem.root, pick, choice)
+            if found > self.best.value:
+                self.best = Best(float(found), index, row, pick, choice)

@@ -1,0 +1,117 @@
+"""The exact worst case equals exhaustive enumeration, whatever the network, the fault and the counts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import neurofail as nf
+from neurofail import worst_case
+from neurofail._reference import deviations
+
+from .enumeration import random_network, sets, worst
+
+
+def random_counts(rng: np.random.Generator, net: nf.Network) -> dict[str, object]:
+    at_most = bool(rng.random() < 0.4)
+    if rng.random() < 0.4:
+        return {"total": int(rng.integers(0, min(4, sum(net.widths[1:-1])) + 1)), "at_most": at_most}
+    return {
+        "failures": tuple(int(rng.integers(0, min(3, n) + 1)) for n in net.widths[1:-1]),
+        "at_most": at_most,
+    }
+
+
+def check(seed: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    net = random_network(rng, int(rng.integers(1, 5)), width)
+    inputs = rng.uniform(-1, 1, (int(rng.integers(1, 4)), net.widths[0]))
+    fault = nf.Crash() if rng.random() < 0.5 else nf.StuckAt(float(rng.normal()))
+    counts = random_counts(rng, net)
+    answer = worst_case(net, inputs, fault, threads=1, **counts)
+    rows = sets(net, **counts)
+    truth = worst(net, inputs, rows, getattr(fault, "value", 0.0))
+    about = f"seed {seed}: {net}, {fault}, {counts}"
+    assert answer.exact, about
+    assert abs(answer.error - truth) <= answer.rounding, about
+    assert truth <= answer.upper <= truth + 2 * answer.rounding, about
+    assert answer.rounding <= 1e-8 * (1 + truth), about
+    chosen = [tuple(f.neuron for f in answer.configuration if f.layer == m) for m in range(1, net.depth + 1)]
+    assert chosen in rows, about
+    replayed = np.abs(deviations(net, inputs[[answer.input]], answer.operations()))
+    assert replayed[0, answer.output] == replayed.max() == answer.error, about
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_equals_enumeration(block: int) -> None:
+    for seed in range(250 * block, 250 * (block + 1)):
+        check(seed, width=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(20))
+def test_equals_enumeration_at_length(block: int) -> None:
+    for seed in range(10_000 + 1000 * block, 10_000 + 1000 * (block + 1)):
+        check(seed, width=5)
+
+
+def dense(widths: tuple[int, ...], phi: str, seed: int) -> nf.Network:
+    rng = np.random.default_rng(seed)
+    weights = [rng.uniform(-1, 1, (b, a)) * np.sqrt(6 / (a + b)) for a, b in itertools.pairwise(widths)]
+    return nf.Network.dense(weights, None, [phi] * (len(widths) - 2) + ["identity"])
+
+
+@pytest.mark.parametrize("phi", ["sigmoid", "relu", "gelu"])
+@pytest.mark.parametrize(
+    ("failures", "total"), [((3, 0, 0), None), ((0, 2, 1), None), ((1, 1, 1), None), (None, 3)]
+)
+def test_wider_networks_equal_enumeration(
+    phi: str, failures: tuple[int, ...] | None, total: int | None
+) -> None:
+    net = dense((6, 12, 11, 9, 3), phi, 5)
+    inputs = np.random.default_rng(6).random((3, 6))
+    counts = {"failures": failures, "total": total}
+    answer = worst_case(net, inputs, nf.Crash(), **counts)
+    widths = net.widths[1:-1]
+    if total is None:
+        rows = list(
+            itertools.product(
+                *(itertools.combinations(range(n), f) for n, f in zip(widths, failures, strict=True))
+            )
+        )
+    else:
+        places = [(layer, j) for layer, n in enumerate(widths) for j in range(n)]
+        rows = [
+            [[j for layer, j in chosen if layer == m] for m in range(3)]
+            for chosen in itertools.combinations(places, total)
+        ]
+    assert answer.exact
+    assert answer.error == pytest.approx(worst(net, inputs, rows, 0.0), rel=1e-12)
+
+
+def test_last_hidden_layer_is_a_selection() -> None:
+    # y = 1 everywhere (relu of 0 x + 1): crashing f of the outputs' weights 3, 2, -4 takes the largest sums
+    # of one sign: one failure 4, two failures 3 + 2 = 5, three failures |3 + 2 - 4| = 1.
+    net = nf.Network.dense([np.zeros((3, 1)), [[3.0, 2.0, -4.0]]], [np.ones(3), None], ["relu", "identity"])
+    for failures, error in ((0, 0.0), (1, 4.0), (2, 5.0), (3, 1.0)):
+        answer = worst_case(net, [[0.5]], nf.Crash(), (failures,))
+        assert (answer.error, answer.exact) == (error, True)
+    assert worst_case(net, [[0.5]], nf.Crash(), (3,), at_most=True).error == 5.0
+
+
+def test_threads_do_not_matter() -> None:
+    net = dense((16, 40, 40, 4), "relu", 1)
+    inputs = np.random.default_rng(2).random((40, 16))
+    answers = [worst_case(net, inputs, nf.Crash(), (4, 1), threads=n) for n in (1, 2, 7)]
+    assert answers[0].nodes > 1000
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_unknown_faults_are_refused() -> None:
+    net = dense((2, 3, 1), "relu", 1)
+    with pytest.raises(nf.InputError, match="synapse-crash"):
+        worst_case(net, [[0.5, 0.5]], nf.SynapseCrash(), (1, 0))
+    with pytest.raises(nf.InputError, match="gap"):
+        worst_case(net, [[0.5, 0.5]], nf.Crash(), (1,), gap=-1.0)
