@@ -21,12 +21,13 @@ typedef struct nf_packed {
     const void *panels;  /* panel by panel, (inputs, rows of the panel): a matrix product's left side */
     const void *biases;
     double parameters[2];
-    size_t s; /* golden pre-activations (neurons, lanes); for the output layer, see `gap` */
+    size_t s; /* golden pre-activations (neurons, lanes) */
     size_t y; /* golden outputs (neurons, lanes) */
 } nf_packed;
 
 /* The golden values of a lane block, each row one real per lane: the inputs, then per layer s and y; for
- * the output layer the gaps F_k - F_class; then the class, and the error below which it cannot change. */
+ * the output layer W y alone (s); then the gaps F_k - F_class, the weights of the class, the class, and the
+ * error below which it cannot change. */
 typedef struct nf_model {
     int32_t isa;
     int32_t bits;
@@ -37,6 +38,7 @@ typedef struct nf_model {
     int64_t tile;  /* blocks that are worked on together */
     size_t stride; /* reals of a block */
     size_t gap;
+    size_t own;
     size_t category;
     size_t threshold;
     nf_packed *layer;

@@ -58,7 +58,8 @@ class Session:
             due = ~np.isfinite(errors)
             records.errors[i] = np.inf if due.any() else errors.max()
             records.due[i] = due.sum()
-            records.sdc[i] = (~due & (faulty.argmax(axis=1) != category)).sum()
+            own = faulty[np.arange(len(faulty)), category]
+            records.sdc[i] = (~due & (faulty.max(axis=1) > own)).sum()
             if records.each is not None:
                 records.each[i, first:last] = errors
         return records
