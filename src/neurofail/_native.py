@@ -143,7 +143,8 @@ class Session:
             return rows, None
         levels = np.empty((count, table.slots)) if table.drawn else None
         into = ffi.NULL if levels is None else _pointer("double", levels)
-        state = _pointer("int32_t", table.room())
+        room = table.room()  # named, so that it lives as long as the pointer
+        state = _pointer("int32_t", room)
         _check(lib.nf_sample(self._c_plan, table.seed, start, count, state, out, into), "sampling")
         return rows, levels
 
