@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from neurofail.bounds.arithmetic import rounding_budget
 from neurofail.bounds.front import Bounds, bounds, bounds_of, expected_error, fep, given_set
+from neurofail.bounds.frontier import Frontier, tolerance
 
 __all__ = [
     "Bounds",
+    "Frontier",
     "bounds",
     "bounds_of",
     "expected_error",
     "fep",
     "given_set",
     "rounding_budget",
+    "tolerance",
 ]

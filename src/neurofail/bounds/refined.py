@@ -47,7 +47,7 @@ def pooled(coefficient: Array, deviations: Sequence[Array], counts: Sequence[int
     return np.minimum(apart, plus(*layers))
 
 
-def _synapse_terms(terms: Terms, kind: int, layer: int, count: int) -> Array:
+def synapse_terms(terms: Terms, kind: int, layer: int, count: int) -> Array:
     """r_{k,i} K_i M_ij, (n, P, candidates): the largest of each receiver, as many as could all fail."""
     table = terms.deviation(kind, layer)
     keep = min(count, table.shape[-1])
@@ -80,7 +80,7 @@ def influence(terms: Terms, failures: Counts) -> Array:
     for k in terms.synapse_faults():
         for layer, count in enumerate(failures[k], start=1):
             if count:
-                parts.append(top(_synapse_terms(terms, k, layer, count), count))
+                parts.append(top(synapse_terms(terms, k, layer, count), count))
     return plus(*parts)
 
 
@@ -96,7 +96,7 @@ def influence_anywhere(terms: Terms, totals: Sequence[int]) -> Array:
     for k in terms.synapse_faults():
         if not totals[k]:
             continue
-        candidates = [_synapse_terms(terms, k, layer, totals[k]) for layer in range(1, terms.depth + 2)]
+        candidates = [synapse_terms(terms, k, layer, totals[k]) for layer in range(1, terms.depth + 2)]
         rows = max(len(c) for c in candidates)
         pool = np.concatenate([np.broadcast_to(c, (rows, *c.shape[1:])) for c in candidates], axis=2)
         parts.append(top(pool, min(totals[k], pool.shape[-1])))
@@ -124,7 +124,7 @@ def _struck(terms: Terms, layer: int, u: Array, failures: Counts) -> Array:
     return plus(*parts)
 
 
-def _step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Array:
+def step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Array:
     """u^{l+1} from u^l and what the failures add to each receiver; the output layer has no K."""
     moved = plus(dot(u, terms.weight(layer + 1).T), extra)
     if layer == terms.depth:
@@ -142,7 +142,7 @@ def row_deviations(terms: Terms, failures: Counts, capped: bool = True) -> list[
     """
     us = [np.zeros_like(terms.nominal.low[0])]
     for layer in range(terms.depth + 1):
-        us.append(_step(terms, layer, us[-1], _struck(terms, layer, us[-1], failures), capped))
+        us.append(step(terms, layer, us[-1], _struck(terms, layer, us[-1], failures), capped))
     return us[1:]
 
 
@@ -185,7 +185,7 @@ def _rows_anywhere(terms: Terms, total: int) -> list[list[Array]]:
             excess = minus(terms.deviation(0, layer), us[-1][spent])
             extras = tops(times(weight, excess[:, None, :]), total - spent)
             for f in range(extras.shape[-1]):
-                moved = _step(terms, layer, us[-1][spent], extras[..., f], capped=True)
+                moved = step(terms, layer, us[-1][spent], extras[..., f], capped=True)
                 if spent + f < len(reached):
                     reached[spent + f] = np.maximum(reached[spent + f], moved)
                 else:
@@ -254,5 +254,5 @@ def expected(terms: Terms, failures: Sequence[int]) -> Array:
         left = width - f if fault.blocking else width
         mixed = plus(times(f, terms.deviation(0, layer)), times(left, u))
         mixed = times(mixed, np.nextafter(1.0 / width, np.inf))
-        u = _step(terms, layer, mixed, np.zeros(1), capped=False)
+        u = step(terms, layer, mixed, np.zeros(1), capped=False)
     return u

@@ -5,14 +5,14 @@ provably covers what may have been lost (bounds.md, section 7, trap 7).
 
 Why `up` is right. Let u = 2^-53 and let s be a sum of n products of non-negative numbers, computed as s' in
 any order, with or without fused multiply-add. Every product reaches s' through at most n roundings, each of
-which multiplies it by at least 1 - u, and no term is negative, so s' >= (1 - u)^n s unless something
+which multiplies it by at least 1 - u, and no term is negative, so s' >= (1 - u)^n s unless a product
 underflowed; hence s <= s' / (1 - n u) <= s' (1 + 2 n u) as long as n u <= 1/2. The factor used, 1 + (n + 2) e
-with e = 2 u = 2^-52, is a float64 number that exceeds 1 + 2 n u by 4 u, more than the two roundings of `up`
-itself take back. Underflow: a product below the normal range errs by at most 2^-1022 (even if subnormal
-results are flushed to 0), n of them by n 2^-1022, far below the constant 2^-900 that `up` adds. That constant
-is large enough for later products with ordinary weights to stay out of the slow subnormal range, and small
-enough to be invisible. Overflow rounds to infinity, and inf - inf or 0 * inf, which NumPy calls NaN, becomes
-infinity too: an upper bound in every case.
+with e = 2 u = 2^-52, is a float64 number that exceeds 1 + 2 n u by 4 u, more than the rounding of `up` itself
+takes back. Sums do not underflow: an addition whose result is subnormal is exact. A product that underflows
+errs by less than 2^-1022 (even if subnormal results are flushed to 0), n of them by n 2^-1022; `times` and
+`dot` add 2^-900 where that can happen. It is far more than needed, so that later products with ordinary
+weights stay out of the slow subnormal range, and still invisible; what is exactly 0 stays 0. Overflow rounds
+to infinity, and inf - inf or 0 * inf, which NumPy calls NaN, becomes infinity too: an upper bound as well.
 
 Chains of products go through `times`, one rounding up for each multiplication, so that no underflow is
 multiplied by a large factor afterwards.
@@ -26,14 +26,14 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 EPS = 2.0**-52
-_FLOOR = 2.0**-900
+_FLOOR, _SAFE = 2.0**-900, 2.0**-1000
 _quiet = np.errstate(over="ignore", invalid="ignore")
 
 
 @_quiet
 def up(computed: npt.ArrayLike, terms: int = 1) -> Array:
-    """An upper bound of a sum of `terms` products of non-negative numbers, from its computed value."""
-    raised = np.asarray(computed, dtype=np.float64) * (1.0 + (terms + 2) * EPS) + _FLOOR
+    """An upper bound of a sum of `terms` non-negative numbers or products, none of which underflowed."""
+    raised = np.asarray(computed, dtype=np.float64) * (1.0 + (terms + 2) * EPS)
     return np.where(np.isnan(raised), np.inf, raised)
 
 
@@ -41,7 +41,7 @@ def up(computed: npt.ArrayLike, terms: int = 1) -> Array:
 def times(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     """a * b for non-negative a and b, rounded up; exactly 0 where a factor is 0."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return np.where((a == 0) | (b == 0), 0.0, up(a * b))
+    return np.where((a == 0) | (b == 0), 0.0, up(a * b) + _FLOOR)
 
 
 @_quiet
@@ -66,10 +66,14 @@ def minus(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 @_quiet
 def dot(a: Array, b: Array) -> Array:
-    """a @ b for non-negative a (.., n) and b (n, m), rounded up; exactly 0 where all of a is 0."""
-    if not a.any():
-        return np.zeros((*a.shape[:-1], b.shape[-1]))
-    return up(a @ b, a.shape[-1])
+    """a @ b for non-negative a (.., n) and b (n, m), rounded up."""
+    underflows = _least(a) * _least(b) < _SAFE
+    return up(a @ b, a.shape[-1]) + (_FLOOR if underflows else 0.0)
+
+
+def _least(values: Array) -> float:
+    """The smallest positive entry; infinite if there is none."""
+    return float(np.min(values, where=values > 0, initial=np.inf))
 
 
 @_quiet

@@ -27,23 +27,29 @@ from neurofail.bounds.terms import Terms
 from neurofail.errors import InputError
 
 Array = npt.NDArray[np.float64]
+Count = int | npt.NDArray[np.int64]
 
 
-def spread(terms: Terms, layer: int, e: Array, counts: Sequence[int], at_most: bool) -> Array:
-    """S_l, the sum of the deviations in hidden layer l, from e_l (any shape (.., n)); `counts` per fault."""
+def spread(terms: Terms, layer: int, e: Array, counts: Sequence[Count], at_most: bool) -> Array:
+    """S_l, the sum of the deviations in hidden layer l, from e_l, any shape (.., n).
+
+    `counts` per fault: a number, or an array that broadcasts against e_l.
+    """
     width = terms.net.widths[layer]
     if not terms.blocking:
         struck = [times(counts[k], terms.worst_deviation(k, layer)) for k in terms.neuron_faults()]
         moved = [times(counts[k], terms.worst_deviation(k, layer)) for k in terms.synapse_faults()]
         return plus(times(width, e), *struck, *(times(terms.lipschitz(layer), m) for m in moved))
     failed = sum(counts)
-    if failed > width and not at_most:
+    crowded = bool(np.any(np.greater(failed, width)))
+    if crowded and not at_most:
         raise InputError(f"{failed} neuron failures in all, but layer {layer} has only {width} neurons")
     each = [terms.worst_deviation(k, layer) for k in range(len(counts))]
     if at_most:
         each = [np.maximum(d, e) for d in each]
-    total = plus(times(max(width - failed, 0), e), *(times(n, d) for n, d in zip(counts, each, strict=True)))
-    if failed > width:  # more are allowed than there are neurons: none does worse than the worst kind
+    left = np.maximum(np.subtract(width, failed), 0)
+    total = plus(times(left, e), *(times(n, d) for n, d in zip(counts, each, strict=True)))
+    if crowded:  # more are allowed than there are neurons: none does worse than the worst kind
         total = np.minimum(total, times(width, np.max(each, axis=0)))
     return total
 
@@ -56,7 +62,7 @@ def onward(terms: Terms, layer: int, total: Array, capped: bool) -> Array:
     return e
 
 
-def output(terms: Terms, e: Array, counts: Sequence[int]) -> Array:
+def output(terms: Terms, e: Array, counts: Sequence[Count]) -> Array:
     """The bound of the output error from e_{L+1} and the failures of synapses into the output layer."""
     last = terms.depth + 1
     return plus(e, *(times(counts[k], terms.worst_deviation(k, last)) for k in terms.synapse_faults()))
