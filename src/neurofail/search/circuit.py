@@ -69,6 +69,8 @@ class Desk(NamedTuple):
     term: Array  # (S, N) what the failure of a free neuron would add to the linear bound
     pick: States  # (S, N) the candidate: states with the selection made
     choice: Array  # (S, N) the deviation that each failed neuron of the candidate takes
+    push: Array  # (S, N) the linear coefficient on each pre-activation deviation; the objective's at the end
+    worst: Array  # (S, N) the most that a neuron's failure adds to the linear function
     line: Array  # (N,) a row of scratch
     other: Array
 
@@ -86,6 +88,8 @@ def desk(stages: int, width: int) -> Desk:
         np.zeros(shape),
         np.zeros(shape),
         np.zeros(shape, dtype=np.int8),
+        np.zeros(shape),
+        np.zeros(shape),
         np.zeros(shape),
         np.zeros(width),
         np.zeros(width),

@@ -161,60 +161,79 @@ def _select(circuit: Circuit, left: Ints, desk: Desk) -> float:
 
 
 @inner
+def _collect(circuit: Circuit, k: int, j: int, low: Array, high: Array, desk: Desk) -> None:
+    """Pass the coefficient on neuron j of stage k down to the neurons of stage k - 1."""
+    push = desk.push[k, j]
+    for i in range(circuit.width[k - 1]):
+        desk.pull[k - 1, i] += push * circuit.weight[k - 1, j, i]
+    if circuit.split:
+        for i in range(circuit.width[k - 1]):
+            each = push * circuit.weight[k - 1, j, i]
+            desk.worst[k - 1, i] += max(each * low[k - 1, i], each * high[k - 1, i])
+
+
+@inner
 def bound(
     circuit: Circuit, case: Case, row: int, state: States, left: Ints, low: Array, high: Array, desk: Desk
 ) -> float:
     """The linear bound, with lines that touch near desk.e.
 
-    Leaves the maximiser in desk.pick and desk.choice, the gains in desk.term.
+    Leaves the maximiser in desk.pick, the gains in desk.term, the coefficients in desk.pull and desk.push.
     """
     stages = len(circuit.width)
     constant: float = case.offset[row]
     for j in range(circuit.width[stages - 1]):
         desk.pull[stages - 1, j] = circuit.rows[row, j]
     copy(desk.pick, state)
+    placed = True
+    for k in range(stages):
+        placed = placed and left[k] <= 0
+    boxed = np.inf
     for k in range(stages - 1, -1, -1):
         if k > 0:
             for i in range(circuit.width[k - 1]):
-                desk.pull[k - 1, i] = 0.0
+                desk.pull[k - 1, i] = desk.worst[k - 1, i] = 0.0
+        box = constant
         for j in range(circuit.width[k]):
             pull, now = desk.pull[k, j], state[k, j]
-            worst = max(pull * low[k, j], pull * high[k, j])
+            worst = desk.worst[k, j]
+            if not circuit.split or k == stages - 1:
+                worst = max(pull * low[k, j], pull * high[k, j])
+            desk.term[k, j], desk.push[k, j] = worst, 0.0
             if now == FAILED:
                 constant += worst
-                if circuit.blocking or k == 0:
-                    continue
-            if k == 0:
-                desk.term[k, j] = worst
-            else:
-                if pull == 0.0:
-                    desk.term[k, j] = worst
-                    continue
-                s = case.pre[k, j]
-                e_low, e_high = desk.e_low[k, j], desk.e_high[k, j]
-                slope, x, at_x = line(
-                    circuit.code[k],
-                    circuit.gain[k],
-                    circuit.first[k],
-                    circuit.second[k],
-                    s + e_low,
-                    s + e_high,
-                    s + desk.e[k, j],
-                    pull > 0.0,
-                )
-                base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
-                constant += base
-                desk.term[k, j] = worst
-                if circuit.blocking:
-                    desk.term[k, j] -= base + min(push * e_low, push * e_high)
-                for i in range(circuit.width[k - 1]):
-                    desk.pull[k - 1, i] += push * circuit.weight[k - 1, j, i]
-    return constant + _select(circuit, left, desk)
+                box += worst
+            if k == 0 or pull == 0.0 or (now == FAILED and circuit.blocking):
+                continue
+            box += max(pull * desk.d_low[k, j], pull * desk.d_high[k, j])
+            s, e_low, e_high = case.pre[k, j], desk.e_low[k, j], desk.e_high[k, j]
+            slope, x, at_x = line(
+                circuit.code[k],
+                circuit.gain[k],
+                circuit.first[k],
+                circuit.second[k],
+                s + e_low,
+                s + e_high,
+                s + desk.e[k, j],
+                pull > 0.0,
+            )
+            base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
+            constant += base
+            if circuit.blocking:
+                desk.term[k, j] -= base + min(push * e_low, push * e_high)
+            desk.push[k, j] = push
+            _collect(circuit, k, j, low, high, desk)
+        if k > 0 and placed:
+            boxed = min(boxed, box)
+    return min(boxed, constant + _select(circuit, left, desk))
 
 
 @inner
 def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array, desk: Desk) -> float:
-    """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.e."""
+    """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.e.
+
+    With equivocation, `choice` holds desk.push instead: every receiver gets the end that it asks for.
+    """
     stages = len(circuit.width)
     total: float = case.offset[row]
     for k in range(stages):
@@ -223,6 +242,17 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
                 desk.e[k + 1, j] = 0.0
         for i in range(circuit.width[k]):
             failed = pick[k, i] == FAILED
+            if failed and circuit.split:
+                if k + 1 == stages:
+                    total += max(
+                        circuit.rows[row, i] * case.low[k, i], circuit.rows[row, i] * case.high[k, i]
+                    )
+                    continue
+                for j in range(circuit.width[k + 1]):
+                    w = circuit.turned[k, i, j]
+                    upward = choice[k + 1, j] * w >= 0.0
+                    desk.e[k + 1, j] += w * (case.high[k, i] if upward else case.low[k, i])
+                continue
             deviation = 0.0
             if k > 0 and not (failed and circuit.blocking):
                 deviation = _phi(circuit, k, case.pre[k, i] + desk.e[k, i]) - case.out[k, i]

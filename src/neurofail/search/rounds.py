@@ -28,12 +28,26 @@ _CASES = 256 << 20  # bytes of golden runs kept
 
 @dataclass(frozen=True)
 class Block:
-    """Open nodes of one input: objectives (n,), upper limits (n,) and states (n, S, N)."""
+    """Open nodes of one input: objectives (n,), upper limits (n,), states and ranges (n, S, N)."""
 
     input: int
     rows: Ints
     limits: Array
     states: States
+    lows: Array
+    highs: Array
+
+    def part(self, chosen: Ints) -> Block:
+        """The chosen nodes."""
+        ranged = chosen if len(self.lows) else chosen[:0]
+        return Block(
+            self.input,
+            self.rows[chosen],
+            self.limits[chosen],
+            self.states[chosen],
+            self.lows[ranged],
+            self.highs[ranged],
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,7 @@ class Search:
     nodes: int = 0
     serial: int = 0
     slack: float = 0.0  # the largest rounding slack seen
+    closed: float = -np.inf  # the highest limit among the closed nodes
     cases: OrderedDict[int, Case] = field(default_factory=OrderedDict)
 
     @property
@@ -93,8 +108,7 @@ class Search:
         """The certified upper limit: no configuration's objective exceeds it, rounding included."""
         if self.fresh < len(self.problem.inputs):
             return float(np.inf)
-        closed = threshold(self.value, self.slack, self.gap)
-        return max(closed, -self.blocks[0][0] if self.blocks else -np.inf) + self.slack
+        return max(self.value, self.closed, -self.blocks[0][0] if self.blocks else -np.inf) + self.slack
 
     def run(self, time_limit: float | None, progress: Callable[[Snapshot], object] | None) -> bool:
         """Go on until done (True), or until the time is up or an interrupt comes (False)."""
@@ -143,8 +157,16 @@ class Search:
 
     def _root(self, index: int) -> Block:
         rows = np.flatnonzero(self.problem.asked[index])
-        states = np.broadcast_to(self.problem.root, (len(rows), *self.problem.shape))
-        return Block(index, rows, np.full(len(rows), np.inf), np.ascontiguousarray(states))
+        shape = (len(rows), *self.problem.shape)
+        case, ranged = self._case(index), len(rows) if self.problem.circuit.ranged else 0
+        return Block(
+            index,
+            rows,
+            np.full(len(rows), np.inf),
+            np.array(np.broadcast_to(self.problem.root, shape)),
+            np.array(np.broadcast_to(case.low, shape)[:ranged]),
+            np.array(np.broadcast_to(case.high, shape)[:ranged]),
+        )
 
     def _case(self, index: int) -> Case:
         """An input's golden run, kept while there is room."""
@@ -173,21 +195,22 @@ class Search:
 
         def visit(block: Block, case: Case):  # type: ignore[no-untyped-def]  # Numba's tuple
             wanted = len(block.rows) if np.isinf(block.limits[0]) else budget
-            return explore(
-                self.problem.circuit, case, block.rows, block.limits, block.states, value, self.gap, wanted
-            )
+            nodes = (block.rows, block.limits, block.states, block.lows, block.highs)
+            return explore(self.problem.circuit, case, *nodes, value, self.gap, wanted)
 
         results = list(pool.map(visit, blocks, cases))
-        for block, (found, row, pick, choice, nodes, *_) in zip(blocks, results, strict=True):
+        for block, (found, row, pick, choice, nodes, closed, *_) in zip(blocks, results, strict=True):
             self.nodes += nodes
+            self.closed = max(self.closed, closed)
             if found > self.value:
                 self.best = Best(float(found), block.input, int(row), pick, choice)
-        for block, case, (*_, rows, limits, states) in zip(blocks, cases, results, strict=True):
+        for block, case, (*_, rows, limits, states, lows, highs) in zip(blocks, cases, results, strict=True):
+            rest = Block(block.input, rows, limits, states, lows, highs)
             keep = limits > [threshold(self.value, slack, self.gap) for slack in case.slack[rows]]
+            self.closed = max(self.closed, limits[~keep].max(initial=-np.inf))
             order = np.flatnonzero(keep)[np.argsort(-limits[keep], kind="stable")]
             for first in range(0, len(order), _PIECE):
-                piece = order[first : first + _PIECE]
-                self._push(Block(block.input, rows[piece], limits[piece], states[piece]))
+                self._push(rest.part(order[first : first + _PIECE]))
         blocks.clear()
 
     def _push(self, block: Block) -> None:
@@ -196,7 +219,7 @@ class Search:
 
     def _polish(self) -> None:
         """Improve the incumbent by swaps, and the candidates of the inputs whose roots are highest."""
-        if self.best is None or not self.blocks:
+        if self.best is None or not self.blocks or self.problem.circuit.split:
             return
         leading = list(dict.fromkeys(block.input for _, _, block in sorted(self.blocks)[: 4 * _POLISHED]))
         pairs = [(self.best.input, self.best.row), *((i, self.best.row) for i in leading[:_POLISHED])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,16 +52,11 @@ class WorstCase:
     nodes: int
     fault: Fault
     budget: Budget
+    _operations: tuple[Operation, ...] = ()
 
     def operations(self) -> list[Operation]:
         """The witness in the operations that the reference and the kernel replay."""
-        from neurofail.search.problem import Effect
-
-        action = Effect.of(self.fault).action
-        return [
-            Operation(action, failure.layer, failure.neuron, -1, 0.0, value)
-            for failure, value in zip(self.configuration, self.values, strict=True)
-        ]
+        return list(self._operations)
 
     def to_dict(self) -> dict[str, object]:
         """The answer as plain JSON values."""
@@ -114,7 +109,8 @@ def worst_case(
     failures, total, at_most : how many failures, as for `Exhaustive`
     threads : all cores by default; the answer does not depend on it
     time_limit : seconds after which the answer so far, with its certified upper limit, is returned
-    gap : stop when the upper limit is within this fraction of the error
+    gap : stop when the upper limit is within this fraction of the error; Byzantine values are a continuum, so
+        there it is at least 1e-6
     progress : called with a `Snapshot` after every round
 
     Raises
@@ -134,15 +130,15 @@ def worst_case(
     )
     from neurofail.search.rounds import Search
 
-    search = Search(problem, _fraction(gap), threads or os.cpu_count() or 1)
+    search = Search(problem, _fraction(gap, problem.circuit.ranged), threads or os.cpu_count() or 1)
     search.run(time_limit, progress)
     return _answer(search.problem, search.best, search.upper, search.nodes, search.slack, not search.open)
 
 
-def _fraction(gap: float) -> float:
+def _fraction(gap: float, ranged: bool) -> float:
     if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 <= gap < np.inf:
         raise InputError(f"gap is {gap!r}; it must be a fraction of the error, 0 or more")
-    return float(gap)
+    return max(float(gap), 1e-6 if ranged else 0.0)
 
 
 def _error_problem(net: Network, inputs: Array, fault: Fault, budget: Budget) -> Problem:
@@ -154,22 +150,48 @@ def _error_problem(net: Network, inputs: Array, fault: Fault, budget: Budget) ->
     return Problem(net, inputs, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
 
 
-def _witness(problem: Problem, best: Best) -> tuple[Configuration, tuple[float, ...]]:
-    """The best candidate as failures, and the value that each operation carries."""
+def _witness(problem: Problem, best: Best) -> tuple[Configuration, tuple[float, ...], list[Operation]]:
+    """The best candidate as failures, the value that each takes, and the operations that replay it.
+
+    With equivocation the first value of a neuron stands for all that it sends.
+    """
     from neurofail.search.circuit import FAILED
 
-    failures, values = [], []
-    low, high = problem.effect.low, problem.effect.high
+    failures, values, operations = [], [], []
+    effect = problem.effect
     for k, neuron in np.argwhere(best.pick == FAILED):
-        layer = problem.start + int(k)
-        value = float(best.choice[k, neuron])
-        if problem.effect.action is Action.SET:
-            value += float(problem.golden[1][layer][best.input, neuron])
-        value = min(max(value, low), high)
-        share = (value - low) / (high - low) if high > low else 0.0
-        failures.append(Failure(layer, int(neuron), None, problem.fault.kind, level=min(share, 1 - 2**-53)))
+        layer, i = problem.start + int(k), int(neuron)
+        if problem.circuit.split:
+            sent = _equivocation(problem, best, int(k), i)
+            operations.extend(sent)
+            value = sent[0].value / -sent[0].weight if sent[0].weight else effect.low
+        else:
+            value = float(best.choice[k, i])
+            if effect.action is Action.SET:
+                value += float(problem.golden[1][layer][best.input, i])
+            value = min(max(value, effect.low), effect.high)
+            operations.append(Operation(effect.action, layer, i, -1, 0.0, value))
+        width = effect.high - effect.low
+        share = (value - effect.low) / width if width > 0 else 0.0
+        failures.append(Failure(layer, i, None, problem.fault.kind, level=min(share, 1 - 2**-53)))
         values.append(value)
-    return Configuration(tuple(failures)), tuple(values)
+    return Configuration(tuple(failures)), tuple(values), operations
+
+
+def _equivocation(problem: Problem, best: Best, k: int, i: int) -> list[Operation]:
+    """What an equivocating neuron sends: to each receiver the end that its coefficient asks for."""
+    layer = problem.start + k
+    weight = problem.net.weights[layer][:, i]
+    if k + 1 < problem.shape[0]:
+        upward = best.choice[k + 1, : len(weight)] * weight >= 0
+    else:
+        # One objective reads one output, up or down; the other outputs do not matter.
+        upward = np.full(len(weight), problem.rows[best.row, i] >= 0)
+    sent = np.where(upward, problem.effect.high, problem.effect.low)
+    return [
+        Operation(Action.SYNAPSE, layer + 1, j, i, -float(w), float(w * v))
+        for j, (w, v) in enumerate(zip(weight, sent, strict=True))
+    ]
 
 
 def _answer(
@@ -177,27 +199,21 @@ def _answer(
 ) -> WorstCase:
     """Replay the witness through the reference and put the answer together."""
     assert best is not None
-    configuration, values = _witness(problem, best)
-    answer = WorstCase(
-        0.0,
-        upper,
-        done,
-        4.0 * slack,
+    configuration, values, operations = _witness(problem, best)
+    errors = np.abs(deviations(problem.net, problem.inputs[[best.input]], operations))[0]
+    output = int(np.argmax(errors))
+    error, rounding = float(errors[output]), 4.0 * slack
+    return WorstCase(
+        error,
+        max(upper, error),
+        done and upper - error <= rounding,
+        rounding,
         configuration,
         values,
         best.input,
-        0,
+        output,
         nodes,
         problem.fault,
         problem.budget,
-    )
-    errors = np.abs(deviations(problem.net, problem.inputs[[best.input]], answer.operations()))[0]
-    output = int(np.argmax(errors))
-    error = float(errors[output])
-    return replace(
-        answer,
-        error=error,
-        output=output,
-        upper=max(upper, error),
-        exact=done and upper - error <= answer.rounding,
+        tuple(operations),
     )
