@@ -57,43 +57,28 @@ class Case(NamedTuple):
     slack: Array  # (O,) what rounding can hide, either way
 
 
-class Desk(NamedTuple):
-    """Scratch space of one node's bound."""
+# The rows of a desk, each (S, N).
+E_LOW, E_HIGH = 0, 1  # the pre-activation deviation lies in [e_low, e_high]
+D_LOW, D_HIGH = 2, 3  # a sound neuron's output deviation lies in [d_low, d_high]
+E = 4  # where the lines should touch; the candidate's pre-activation deviations, once measured
+PULL, PUSH = 5, 6  # the linear coefficient on each output deviation, on each pre-activation deviation
+WORST = 7  # the most that a neuron's failure adds to the linear function
+TERM = 8  # the same for a free neuron, less what it would do if sound
+CHOICE = 9  # the deviation that each failed neuron of the candidate takes
+LINE, OTHER = 10, 11  # scratch
 
-    e_low: Array  # (S, N) the pre-activation deviation lies in [e_low, e_high]
-    e_high: Array
-    d_low: Array  # (S, N) a sound neuron's output deviation lies in [d_low, d_high]
-    d_high: Array
-    e: Array  # (S, N) where the lines should touch; those of the candidate, once measured
-    pull: Array  # (S, N) the objective's linear coefficient on each output deviation
-    term: Array  # (S, N) what the failure of a free neuron would add to the linear bound
+
+class Desk(NamedTuple):
+    """Scratch space of one node's bound: one array, because each array of a tuple costs compile time."""
+
+    of: Array  # (12, S, N)
     pick: States  # (S, N) the candidate: states with the selection made
-    choice: Array  # (S, N) the deviation that each failed neuron of the candidate takes
-    push: Array  # (S, N) the linear coefficient on each pre-activation deviation; the objective's at the end
-    worst: Array  # (S, N) the most that a neuron's failure adds to the linear function
-    line: Array  # (N,) a row of scratch
-    other: Array
 
 
 @inner
 def desk(stages: int, width: int) -> Desk:
     """An empty desk."""
-    shape = (stages, width)
-    return Desk(
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape, dtype=np.int8),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(width),
-        np.zeros(width),
-    )
+    return Desk(np.zeros((12, stages, width)), np.zeros((stages, width), dtype=np.int8))
 
 
 def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array, Order, Array]:

@@ -13,7 +13,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurofail.search.circuit import FAILED, FREE, Array, Case, Circuit, Desk, Ints, States, copy
+from neurofail.search.circuit import (
+    D_HIGH,
+    D_LOW,
+    E_HIGH,
+    E_LOW,
+    FAILED,
+    FREE,
+    LINE,
+    OTHER,
+    PULL,
+    PUSH,
+    TERM,
+    WORST,
+    Array,
+    Case,
+    Circuit,
+    Desk,
+    E,
+    Ints,
+    States,
+    copy,
+)
 from neurofail.search.compiled import inner
 from neurofail.search.shapes import line, value
 
@@ -46,7 +67,7 @@ def _leave_first(
     """The intervals of stage 1: failed terms, and the largest of the free ones in their known order."""
     senders, receivers = circuit.width[0], circuit.width[1]
     forced = circuit.forced and not circuit.pooled
-    up, down = desk.e_high[1], desk.e_low[1]
+    up, down = desk.of[E_HIGH, 1], desk.of[E_LOW, 1]
     for j in range(receivers):
         up[j] = down[j] = 0.0
     for i in range(senders):
@@ -83,11 +104,11 @@ def _leave_first(
 def _leave(circuit: Circuit, k: int, state: States, left: int, low: Array, high: Array, desk: Desk) -> None:
     """The intervals of stage k + 1, k > 0: sound deviations, failed terms, the largest differences."""
     senders, receivers = circuit.width[k], circuit.width[k + 1]
-    up, down = desk.e_high[k + 1], desk.e_low[k + 1]
+    up, down = desk.of[E_HIGH, k + 1], desk.of[E_LOW, k + 1]
     for j in range(receivers):
         up[j] = down[j] = 0.0
     for i in range(senders):
-        a, b = desk.d_low[k, i], desk.d_high[k, i]
+        a, b = desk.of[D_LOW, k, i], desk.of[D_HIGH, k, i]
         if state[k, i] == FAILED:
             if circuit.blocking:
                 a, b = low[k, i], high[k, i]
@@ -106,14 +127,14 @@ def _leave(circuit: Circuit, k: int, state: States, left: int, low: Array, high:
             if state[k, i] == FREE:
                 w = circuit.weight[k, j, i]
                 a, b = w * low[k, i], w * high[k, i]
-                x, y = w * desk.d_low[k, i], w * desk.d_high[k, i]
+                x, y = w * desk.of[D_LOW, k, i], w * desk.of[D_HIGH, k, i]
                 if not circuit.blocking:
                     x, y = 0.0, 0.0
-                desk.line[size] = max(a, b) - max(x, y)
-                desk.other[size] = min(x, y) - min(a, b)
+                desk.of[LINE, 0, size] = max(a, b) - max(x, y)
+                desk.of[OTHER, 0, size] = min(x, y) - min(a, b)
                 size += 1
-        up[j] += largest(desk.line, size, left, forced)
-        down[j] -= largest(desk.other, size, left, forced)
+        up[j] += largest(desk.of[LINE, 0], size, left, forced)
+        down[j] -= largest(desk.of[OTHER, 0], size, left, forced)
 
 
 @inner
@@ -129,13 +150,13 @@ def spread(
         turning = circuit.turning[k]
         for j in range(circuit.width[k]):
             s, y = case.pre[k, j], case.out[k, j]
-            least, most = s + desk.e_low[k, j], s + desk.e_high[k, j]
+            least, most = s + desk.of[E_LOW, k, j], s + desk.of[E_HIGH, k, j]
             a, b = _phi(circuit, k, least), _phi(circuit, k, most)
-            desk.d_high[k, j] = max(a, b) - y
+            desk.of[D_HIGH, k, j] = max(a, b) - y
             bottom = min(a, b)
             if least < turning and turning < most:
                 bottom = min(bottom, _phi(circuit, k, turning))
-            desk.d_low[k, j] = bottom - y
+            desk.of[D_LOW, k, j] = bottom - y
 
 
 @inner
@@ -149,8 +170,8 @@ def _select(circuit: Circuit, left: Ints, desk: Desk) -> float:
             best, at_k, at_j = -np.inf, -1, -1
             for k in range(first, last):
                 for j in range(circuit.width[k]):
-                    if desk.term[k, j] > best and desk.pick[k, j] == FREE:
-                        best, at_k, at_j = desk.term[k, j], k, j
+                    if desk.of[TERM, k, j] > best and desk.pick[k, j] == FREE:
+                        best, at_k, at_j = desk.of[TERM, k, j], k, j
             if at_k < 0 and circuit.forced:
                 return -np.inf  # fewer free neurons than failures to place
             if at_k < 0 or (best <= 0.0 and not circuit.forced):
@@ -163,27 +184,27 @@ def _select(circuit: Circuit, left: Ints, desk: Desk) -> float:
 @inner
 def _collect(circuit: Circuit, k: int, j: int, low: Array, high: Array, desk: Desk) -> None:
     """Pass the coefficient on neuron j of stage k down to the neurons of stage k - 1."""
-    push = desk.push[k, j]
+    push = desk.of[PUSH, k, j]
     for i in range(circuit.width[k - 1]):
-        desk.pull[k - 1, i] += push * circuit.weight[k - 1, j, i]
+        desk.of[PULL, k - 1, i] += push * circuit.weight[k - 1, j, i]
     if circuit.split:
         for i in range(circuit.width[k - 1]):
             each = push * circuit.weight[k - 1, j, i]
-            desk.worst[k - 1, i] += max(each * low[k - 1, i], each * high[k - 1, i])
+            desk.of[WORST, k - 1, i] += max(each * low[k - 1, i], each * high[k - 1, i])
 
 
 @inner
 def bound(
     circuit: Circuit, case: Case, row: int, state: States, left: Ints, low: Array, high: Array, desk: Desk
 ) -> float:
-    """The linear bound, with lines that touch near desk.e.
+    """The linear bound, with lines that touch near desk.of[E].
 
-    Leaves the maximiser in desk.pick, the gains in desk.term, the coefficients in desk.pull and desk.push.
+    Leaves the maximiser in desk.pick, the gains in TERM, the coefficients in PULL and PUSH.
     """
     stages = len(circuit.width)
     constant: float = case.offset[row]
     for j in range(circuit.width[stages - 1]):
-        desk.pull[stages - 1, j] = circuit.rows[row, j]
+        desk.of[PULL, stages - 1, j] = circuit.rows[row, j]
     copy(desk.pick, state)
     placed = True
     for k in range(stages):
@@ -192,21 +213,21 @@ def bound(
     for k in range(stages - 1, -1, -1):
         if k > 0:
             for i in range(circuit.width[k - 1]):
-                desk.pull[k - 1, i] = desk.worst[k - 1, i] = 0.0
+                desk.of[PULL, k - 1, i] = desk.of[WORST, k - 1, i] = 0.0
         box = constant
         for j in range(circuit.width[k]):
-            pull, now = desk.pull[k, j], state[k, j]
-            worst = desk.worst[k, j]
+            pull, now = desk.of[PULL, k, j], state[k, j]
+            worst = desk.of[WORST, k, j]
             if not circuit.split or k == stages - 1:
                 worst = max(pull * low[k, j], pull * high[k, j])
-            desk.term[k, j], desk.push[k, j] = worst, 0.0
+            desk.of[TERM, k, j], desk.of[PUSH, k, j] = worst, 0.0
             if now == FAILED:
                 constant += worst
                 box += worst
             if k == 0 or pull == 0.0 or (now == FAILED and circuit.blocking):
                 continue
-            box += max(pull * desk.d_low[k, j], pull * desk.d_high[k, j])
-            s, e_low, e_high = case.pre[k, j], desk.e_low[k, j], desk.e_high[k, j]
+            box += max(pull * desk.of[D_LOW, k, j], pull * desk.of[D_HIGH, k, j])
+            s, e_low, e_high = case.pre[k, j], desk.of[E_LOW, k, j], desk.of[E_HIGH, k, j]
             slope, x, at_x = line(
                 circuit.code[k],
                 circuit.gain[k],
@@ -214,14 +235,14 @@ def bound(
                 circuit.second[k],
                 s + e_low,
                 s + e_high,
-                s + desk.e[k, j],
+                s + desk.of[E, k, j],
                 pull > 0.0,
             )
             base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
             constant += base
             if circuit.blocking:
-                desk.term[k, j] -= base + min(push * e_low, push * e_high)
-            desk.push[k, j] = push
+                desk.of[TERM, k, j] -= base + min(push * e_low, push * e_high)
+            desk.of[PUSH, k, j] = push
             _collect(circuit, k, j, low, high, desk)
         if k > 0 and placed:
             boxed = min(boxed, box)
@@ -230,16 +251,16 @@ def bound(
 
 @inner
 def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array, desk: Desk) -> float:
-    """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.e.
+    """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.of[E].
 
-    With equivocation, `choice` holds desk.push instead: every receiver gets the end that it asks for.
+    With equivocation, `choice` holds desk.of[PUSH] instead: every receiver gets the end that it asks for.
     """
     stages = len(circuit.width)
     total: float = case.offset[row]
     for k in range(stages):
         if k + 1 < stages:
             for j in range(circuit.width[k + 1]):
-                desk.e[k + 1, j] = 0.0
+                desk.of[E, k + 1, j] = 0.0
         for i in range(circuit.width[k]):
             failed = pick[k, i] == FAILED
             if failed and circuit.split:
@@ -251,18 +272,18 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
                 for j in range(circuit.width[k + 1]):
                     w = circuit.turned[k, i, j]
                     upward = choice[k + 1, j] * w >= 0.0
-                    desk.e[k + 1, j] += w * (case.high[k, i] if upward else case.low[k, i])
+                    desk.of[E, k + 1, j] += w * (case.high[k, i] if upward else case.low[k, i])
                 continue
             deviation = 0.0
             if k > 0 and not (failed and circuit.blocking):
-                deviation = _phi(circuit, k, case.pre[k, i] + desk.e[k, i]) - case.out[k, i]
+                deviation = _phi(circuit, k, case.pre[k, i] + desk.of[E, k, i]) - case.out[k, i]
             if failed:
                 deviation += choice[k, i]
             if deviation == 0.0:
                 continue
             if k + 1 < stages:
                 for j in range(circuit.width[k + 1]):
-                    desk.e[k + 1, j] += circuit.turned[k, i, j] * deviation
+                    desk.of[E, k + 1, j] += circuit.turned[k, i, j] * deviation
             else:
                 total += circuit.rows[row, i] * deviation
     return total

@@ -226,10 +226,10 @@ class Search:
         for index, row in dict.fromkeys(pairs):
             if not self.problem.asked[index][row]:
                 continue
-            pick, choice = self.best.pick.copy(), self.best.choice.copy()
             case = self._case(index)
-            if not self.problem.circuit.ranged:
-                choice = np.where(pick == 2, case.low, 0.0)
+            pick = self.best.pick.copy()
+            # A deviation is relative to an input's own golden run: bring it into that input's range.
+            choice = np.clip(self.best.choice, case.low, case.high)
             found = improve(self.problem.circuit, case, row, self.problem.root, pick, choice)
             if found > self.best.value:
                 self.best = Best(float(found), index, row, pick, choice)

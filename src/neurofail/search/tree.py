@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurofail.search.circuit import FAILED, FREE, SOUND, Array, Case, Circuit, Desk, Ints, States, copy, desk
+from neurofail.search.circuit import (
+    CHOICE,
+    E_HIGH,
+    E_LOW,
+    FAILED,
+    FREE,
+    PULL,
+    PUSH,
+    SOUND,
+    TERM,
+    Array,
+    Case,
+    Circuit,
+    Desk,
+    E,
+    Ints,
+    States,
+    copy,
+    desk,
+)
 from neurofail.search.compiled import inner, outer
 from neurofail.search.relaxation import bound, measure, spread
 
@@ -38,12 +57,12 @@ def _take(circuit: Circuit, low: Array, high: Array, work: Desk) -> None:
     With equivocation the ends differ by receiver, and the receivers' coefficients say which.
     """
     if circuit.split:
-        copy(work.choice, work.push)
+        copy(work.of[CHOICE], work.of[PUSH])
         return
     for k in range(len(circuit.width)):
         for j in range(circuit.width[k]):
             if work.pick[k, j] == FAILED:
-                work.choice[k, j] = high[k, j] if work.pull[k, j] >= 0.0 else low[k, j]
+                work.of[CHOICE, k, j] = high[k, j] if work.of[PULL, k, j] >= 0.0 else low[k, j]
 
 
 @inner
@@ -56,8 +75,8 @@ def _branching(circuit: Circuit, state: States, left: Ints, work: Desk) -> tuple
         for j in range(circuit.width[k]):
             if state[k, j] == FREE:
                 mine = work.pick[k, j] == FAILED
-                if (mine and not picked) or (mine == picked and work.term[k, j] > gain):
-                    at_k, at_j, gain, picked = k, j, work.term[k, j], mine
+                if (mine and not picked) or (mine == picked and work.of[TERM, k, j] > gain):
+                    at_k, at_j, gain, picked = k, j, work.of[TERM, k, j], mine
     return at_k, at_j
 
 
@@ -148,7 +167,7 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
         spread(circuit, case, here, left, low, high, work)
         for k in range(1, stages):
             for j in range(circuit.width[k]):
-                work.e[k, j] = 0.5 * (work.e_low[k, j] + work.e_high[k, j])
+                work.of[E, k, j] = 0.5 * (work.of[E_LOW, k, j] + work.of[E_HIGH, k, j])
         at_k, at_j = -1, -1
         done = False
         # First lines that touch in the middle of each interval, then lines that touch at their maximiser.
@@ -160,11 +179,11 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
             if turn == 0:
                 at_k, at_j = _branching(circuit, here, left, work)
             _take(circuit, low, high, work)
-            reached = measure(circuit, case, row, work.pick, work.choice, work)
+            reached = measure(circuit, case, row, work.pick, work.of[CHOICE], work)
             if reached > best:
                 best, best_row = reached, row
                 copy(best_pick, work.pick)
-                copy(best_choice, work.choice)
+                copy(best_choice, work.of[CHOICE])
                 incumbent = max(incumbent, best)
             if limit <= threshold(incumbent, case.slack[row], gap):
                 done = True
