@@ -25,7 +25,8 @@ def _frozen(values: npt.ArrayLike, what: str, dimensions: int) -> Array:
         source = np.asarray(values)
         if source.dtype.kind not in "fiub":
             raise TypeError
-        array = np.array(source, dtype=np.float64, order="C")
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            array = np.array(source, dtype=np.float64, order="C")
     except (TypeError, ValueError):
         raise InputError(f"{what} must be an array of real numbers") from None
     if array.ndim != dimensions:
@@ -95,6 +96,9 @@ class Network:
         """
         if isinstance(activations, str) or not isinstance(activations, Iterable):
             raise InputError("activations must be a list: one name or Activation a layer")
+        for given, what in ((weights, "weights"), (biases, "biases")):
+            if given is not None and not isinstance(given, (Sequence, np.ndarray)):
+                raise InputError(f"{what} must be a list: one array a layer")
         if len(weights) < 2:
             raise InputError(
                 f"a network needs a hidden and an output layer; {len(weights)} weight matrix(es) given"

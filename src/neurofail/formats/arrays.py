@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
@@ -20,26 +20,46 @@ AnyArray = npt.NDArray[np.generic]
 # machine can hold, is a decompression bomb.
 _GROWTH = 64
 _ALWAYS_FINE = 1 << 30
+_MOST = 1 << 48  # numbers in an array
+
+
+def _why(error: Exception) -> str:
+    """What a library says was wrong, in one line of bearable length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, Fortran order and dtype that a .npy claims, where they can be meant."""
+    try:
+        # A header that NumPy would repair with a warning is not one that NumPy wrote.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise InputError(f"{what}: npy version {version} is not supported; use 1.0 or 2.0")
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read(stream)
+    except InputError:
+        raise
+    except Exception as error:  # forged headers make NumPy's parser fail in a dozen ways
+        raise InputError(f"{what}: not a NumPy array file ({_why(error)})") from None
+    if dtype.hasobject:
+        raise InputError(f"{what}: object arrays are refused (they would execute code); use numbers")
+    if dtype.kind not in "fiubU" or not dtype.itemsize:
+        raise InputError(f"{what}: arrays of {dtype} are refused; use real numbers")
+    # An extent of 0 would let the others claim anything.
+    if len(shape) > 32 or any(n < 0 for n in shape) or math.prod(max(n, 1) for n in shape) > _MOST:
+        raise InputError(f"{what}: the header claims the shape {shape}; no array has it")
+    return tuple(map(int, shape)), fortran, dtype
 
 
 def _read(stream: IO[bytes], size: int, what: str) -> AnyArray:
     """One .npy of `size` bytes in all; the header is believed only where the bytes are there."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise InputError(f"{what}: npy version {version} is not supported; use 1.0 or 2.0")
-    except (ValueError, SyntaxError, EOFError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{what}: not a NumPy array file ({error})") from None
-    if dtype.hasobject:
-        raise InputError(f"{what}: object arrays are refused (they would execute code); use numbers")
-    if dtype.kind not in "fiubU":
-        raise InputError(f"{what}: arrays of {dtype} are refused; use real numbers")
+    shape, fortran, dtype = _header(stream, what)
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > size:
         raise InputError(
@@ -48,7 +68,7 @@ def _read(stream: IO[bytes], size: int, what: str) -> AnyArray:
     data = stream.read(wanted)
     if len(data) != wanted:
         raise InputError(f"{what}: truncated, {len(data)} bytes of {wanted}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
 
 
 def read_npy(path: str | Path) -> AnyArray:
@@ -79,10 +99,12 @@ def read_npz(path: str | Path) -> dict[str, AnyArray]:
                     arrays[name] = _read(part, member.file_size, f"{path}: {name}")
                     part.read(1)  # reaching the end makes zipfile verify the checksum
             return arrays
+    except InputError:
+        raise
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable npz file ({error})") from None
+        raise InputError(f"{path}: {error.strerror or _why(error)}") from None
+    except Exception as error:  # damaged archives make zipfile and its decompressors fail in as many
+        raise InputError(f"{path}: not a readable npz file ({_why(error)})") from None
 
 
 def read_inputs(path: str | Path) -> AnyArray:
