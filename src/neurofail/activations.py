@@ -16,7 +16,8 @@ Array = npt.NDArray[np.float64]
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
 # NumPy's and libm's elementary functions are good to a few ulp; the image of an interval is widened by
 # this many units of relative rounding so that it is an enclosure whichever library computed it.
-_SLACK = 16 * np.finfo(np.float64).eps
+_EPS = float(np.finfo(np.float64).eps)
+_SLACK = 16 * _EPS
 
 
 def _sigmoid(x: Array, _: tuple[float, ...]) -> Array:
@@ -103,6 +104,14 @@ _KINDS: dict[str, _Kind] = {
 NAMES = tuple(_KINDS)
 
 
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise InputError(f"{what} is {value!r}, not a number")
+    if not np.isfinite(value):
+        raise InputError(f"{what} is {value}, which is not finite")
+    return float(value)
+
+
 @dataclass(frozen=True, init=False)
 class Activation:
     """An activation phi with Lipschitz constant K over the whole real line.
@@ -142,7 +151,7 @@ class Activation:
         low: float | None = None,
         high: float | None = None,
     ) -> None:
-        if name not in _KINDS:
+        if not isinstance(name, str) or name not in _KINDS:
             raise InputError(f"activation {name!r} is unknown; known are {', '.join(NAMES)}")
         kind = _KINDS[name]
         given = {"alpha": alpha, "low": low, "high": high}
@@ -153,9 +162,7 @@ class Activation:
             if key not in taken:
                 takes = ", ".join(taken) or "no parameter besides lipschitz"
                 raise InputError(f"activation {name!r} does not take {key}; it takes {takes}")
-            if not math.isfinite(value):
-                raise InputError(f"activation {name!r}: {key} is {value}, which is not finite")
-            taken[key] = float(value)
+            taken[key] = _number(value, f"activation {name!r}: {key}")
         if name == "elu" and taken["alpha"] < 0:
             raise InputError(f"activation 'elu': alpha is {taken['alpha']}, must be at least 0")
         if name == "clip" and not taken["low"] < taken["high"]:
@@ -163,7 +170,7 @@ class Activation:
         parameters = tuple(taken.values())
         if lipschitz is None:
             lipschitz = kind.lipschitz(parameters)
-        elif not (math.isfinite(lipschitz) and lipschitz > 0):
+        elif _number(lipschitz, f"activation {name!r}: lipschitz") <= 0:
             raise InputError(f"activation {name!r}: lipschitz is {lipschitz}, must be positive")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lipschitz", float(lipschitz))
@@ -221,6 +228,10 @@ class Activation:
         >>> float(low[0]), float(high[0])
         (0.0, 2.0)
         """
+        if not self.piecewise_linear:
+            # In a steep tail the rounding of the argument (a steepness, the sqrt 2 of GELU) counts |x| times
+            # or more; ends moved out by more than it cover it where a relative slack would not.
+            low, high = low - 4 * _EPS * np.abs(low), high + 4 * _EPS * np.abs(high)
         at_low, at_high = self(low), self(high)
         bottom, top = np.minimum(at_low, at_high), np.maximum(at_low, at_high)
         if self.turning is not None:
@@ -255,7 +266,5 @@ class Activation:
             value = record.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise InputError(f"activation {record['name']!r}: {key} is {value!r}, not a number")
-            numbers[key] = float(value)
+            numbers[key] = _number(value, f"activation {record['name']!r}: {key}")
         return cls(str(record["name"]), **numbers)

@@ -43,7 +43,8 @@ class Budget:
         or number for each. Raises InputError for counts that do not fit the network.
         """
         single = isinstance(fault, Fault)
-        faults = (fault,) if isinstance(fault, Fault) else tuple(fault)
+        listed = tuple(fault) if isinstance(fault, Sequence) else ()
+        faults = (fault,) if isinstance(fault, Fault) else listed
         if not faults or not all(isinstance(f, Fault) for f in faults):
             raise InputError(f"fault is {fault!r}; it must be a fault such as Crash(), or a list of them")
         if (failures is None) == (total is None):
