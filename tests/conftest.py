@@ -1,0 +1,60 @@
+"""Fixtures that run one test on every backend that this machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from neurofail.kernel import backends
+
+# The machine's load is not what these tests judge, and a law that fails must fail again.
+settings.register_profile(
+    "neurofail", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("neurofail")
+
+EVERY = ("c/avx512", "c/avx2", "c/portable", "numba", "numpy")
+
+
+def present(backend: str) -> bool:
+    """Whether this installation and this machine have a backend."""
+    if backend == "numba":
+        return importlib.util.find_spec("neurofail._numba") is not None
+    return backend in backends()
+
+
+def _each(names: tuple[str, ...]) -> list[object]:
+    return [
+        pytest.param(
+            name, marks=pytest.mark.skipif(not present(name), reason=f"backend {name} is not available here")
+        )
+        for name in names
+    ]
+
+
+@pytest.fixture(params=_each(EVERY))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend, the oracle's own among them."""
+    return str(request.param)
+
+
+@pytest.fixture(params=_each(EVERY[:-1]))
+def compiled(request: pytest.FixtureRequest) -> str:
+    """Every backend that is held to the oracle."""
+    return str(request.param)
+
+
+@pytest.fixture(params=_each(EVERY[:3]))
+def native(request: pytest.FixtureRequest) -> str:
+    """Every instruction set of the C kernel."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the caller's shell forces must not decide what a test runs on."""
+    if "NEUROFAIL_BACKEND" in os.environ:
+        monkeypatch.delenv("NEUROFAIL_BACKEND")
