@@ -44,9 +44,10 @@ def random_activation(rng: np.random.Generator) -> Activation:
     return Activation(name, **options)
 
 
-def random_fault(rng: np.random.Generator) -> Fault:
+def every_fault(rng: np.random.Generator) -> list[Fault]:
+    """Every kind and semantics, with one random capacity."""
     c = float(rng.choice([0.3, 1.0, 4.0]))
-    choices = [
+    return [
         Crash(),
         StuckAt(float(rng.normal())),
         Byzantine(c),
@@ -62,7 +63,6 @@ def random_fault(rng: np.random.Generator) -> Fault:
         SynapseByzantine(c, "additive"),
         SynapseByzantine(c, "additive", weighted=False),
     ]
-    return choices[int(rng.integers(len(choices)))]
 
 
 def _values(fault: Fault) -> list[float]:

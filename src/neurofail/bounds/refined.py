@@ -234,6 +234,7 @@ def given_set(terms: Terms, failed: Sequence[Sequence[Sequence[int]]]) -> Array:
         if layer > terms.depth:
             break
         dev = times(terms.lipschitz(layer), plus(dot(dev, terms.weight(layer).T), extra))
+        dev = np.minimum(dev, terms.reach(layer))
         for k in terms.neuron_faults():
             places = list(failed[k][layer - 1])
             struck = terms.deviation(k, layer)[:, places]

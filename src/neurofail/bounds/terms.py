@@ -12,9 +12,9 @@ import numpy.typing as npt
 from neurofail.activations import Activation
 from neurofail.bounds.deviation import neuron_deviation, synapse_deviation
 from neurofail.bounds.intervals import Enclosure
-from neurofail.bounds.rounding import dot, minus, times
+from neurofail.bounds.rounding import dot, minus, plus, times
 from neurofail.errors import InputError
-from neurofail.faults import Fault
+from neurofail.faults import Byzantine, Fault
 from neurofail.network import Network
 
 Array = npt.NDArray[np.float64]
@@ -96,14 +96,21 @@ class Terms:
 
     @cached_property
     def weights(self) -> tuple[Array, ...]:
-        """|W_1|, .., |W_L|, and |Q W_{L+1}| rounded up (exact without a margin)."""
+        """|W_1|, .., |W_L|, and |Q W_{L+1}| rounded up (exact without a margin).
+
+        A neuron of layer L that equivocates may tell the two outputs of a margin different things, so with
+        one about it is |Q| |W_{L+1}|: |W_c| + |W_k| for |W_c - W_k|.
+        """
         last = self.net.weights[-1]
         if self.margin is None:
             final = np.abs(last)
         else:
             rows = _readout(self.net, self.margin)
-            plus, minus_ = last[np.argmax(rows, axis=1)], last[np.argmin(rows, axis=1)]
-            final = np.maximum(minus(plus, minus_), minus(minus_, plus))
+            c, k = last[np.argmax(rows, axis=1)], last[np.argmin(rows, axis=1)]
+            if any(isinstance(fault, Byzantine) and fault.equivocate for fault in self.faults):
+                final = plus(np.abs(c), np.abs(k))
+            else:
+                final = np.maximum(minus(c, k), minus(k, c))
         return (*(np.abs(w) for w in self.net.weights[:-1]), final)
 
     def weight(self, layer: int) -> Array:
