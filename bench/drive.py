@@ -1,0 +1,113 @@
+"""Runs a case over and over on an open session: the kernel proper, without the set-up of a campaign.
+
+The work is cut as `neurofail.run` cuts it (units of about 50 ms, shared out between threads), and each unit
+does all that a campaign does with it: makes its configurations, evaluates them, tallies them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+from workloads import Case, opened
+
+import neurofail as nf
+
+_UNIT_SECONDS = 0.05
+_MOST_CONFIGURATIONS = 1 << 16
+
+Unit = tuple[int, int, int, int]
+
+
+class Drive:
+    """One case on one backend with so many threads.
+
+    Attributes
+    ----------
+    units : (first configuration, how many, first block, last block) of one whole pass over the plan
+    """
+
+    def __init__(self, of: Case, backend: str, threads: int) -> None:
+        self._case = of
+        self._backend = backend
+        self._threads = threads
+        self._session = opened(of, backend)
+        self._inputs = len(of.inputs)
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._rate = self._guess()
+        self.units = self._cut()
+
+    def _guess(self) -> float:
+        """Evaluations a second of one thread, from growing trials."""
+        count = 1
+        while True:
+            began = time.perf_counter()
+            self._do((self._case.start, count, 0, self._session.blocks))
+            seconds = time.perf_counter() - began
+            if seconds > _UNIT_SECONDS / 4 or count >= min(self._case.configurations, _MOST_CONFIGURATIONS):
+                return count * self._inputs / seconds
+            count = min(8 * count, self._case.configurations, _MOST_CONFIGURATIONS)
+
+    def _cut(self) -> list[Unit]:
+        of, blocks = self._case, self._session.blocks
+        size = int(self._rate * _UNIT_SECONDS / self._inputs)
+        parts = 1
+        if of.configurations < 4 * self._threads or not size:
+            parts = min(blocks, max(self._threads, round(self._inputs / (self._rate * _UNIT_SECONDS))))
+        size = max(1, min(size, _MOST_CONFIGURATIONS, -(-of.configurations // self._threads)))
+        cuts = list(pairwise(blocks * i // parts for i in range(parts + 1)))
+        return [
+            (start, min(size, of.plan.count - start), first, last)
+            for start in range(of.start, of.plan.count, size)
+            for first, last in cuts
+        ]
+
+    def _do(self, unit: Unit) -> tuple[float, int, int]:
+        """Runs one unit; the largest error, and how many SDC and DUE."""
+        start, count, first, last = unit
+        if not hasattr(self._local, "desk"):
+            self._local.desk = self._session.desk()
+        rows, levels = self._session.rows(start, count)
+        records = self._session.evaluate(rows, levels, first, last, self._local.desk)
+        totals = self._session.tally(records, float("inf"))
+        return totals.error, totals.sdc, totals.due
+
+    def round(self, seconds: float) -> list[Unit]:
+        """Units for about so long: some of a pass, or several whole passes."""
+        wanted = self._rate * self._threads * seconds
+        whole = wanted / self._case.evaluations
+        if whole >= 1:
+            return self.units * round(whole)
+        return self.units[: max(self._threads, round(whole * len(self.units)))]
+
+    def evaluations(self, units: list[Unit]) -> int:
+        """How many evaluations these units make."""
+        blocks = self._session.blocks
+        return sum(count * self._inputs * (last - first) // blocks for _, count, first, last in units)
+
+    def run(self, units: list[Unit]) -> None:
+        """Runs the units, shared out between the threads."""
+        if self._pool is None:
+            for unit in units:
+                self._do(unit)
+        else:
+            for _ in self._pool.map(self._do, units):
+                pass
+
+    def check(self) -> None:
+        """One pass gives what `neurofail.run` gives; AssertionError if not."""
+        of = self._case
+        found = [self._do(unit) for unit in self.units]
+        tally = nf.run(of.net, of.inputs, of.plan, backend=self._backend, threads=1, start=of.start)
+        assert tally.worst is not None
+        right = (tally.worst.measured, tally.sdc, tally.due)
+        errors, sdc, due = zip(*found, strict=True)
+        assert (max(errors), sum(sdc), sum(due)) == right, f"{of.name}: a pass differs from neurofail.run"
+
+    def close(self) -> None:
+        """Lets the threads go."""
+        if self._pool is not None:
+            self._pool.shutdown()
