@@ -1,7 +1,7 @@
 """How many neurons can this network lose? Promised, observed, exact; and the three held together."""
 
 from neurofail.activations import Activation
-from neurofail.bounds import bounds, fep
+from neurofail.bounds import bounds, fep, tolerance
 from neurofail.compare import compare
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import BackendError, InputError, InversionError, NeurofailError, UnsoundError
@@ -40,5 +40,6 @@ __all__ = [
     "fep",
     "load",
     "run",
+    "tolerance",
     "worst_case",
 ]

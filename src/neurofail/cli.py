@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from neurofail import __version__
-from neurofail.errors import InputError, NeurofailError
+from neurofail.bounds.frontier import By
+from neurofail.errors import InputError, NeurofailError, UnsoundError
 from neurofail.faults import KINDS, Fault, fault_from
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Plan, Sampled
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--sample", type=int, metavar="N", help="draw N configurations instead of all")
     run.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     run.add_argument("--epsilon", type=float, help="the largest error to survive; exit code 1 if exceeded")
+    run.add_argument("--exact", action="store_true", help="search the exact worst case too")
     run.add_argument("--replay", type=int, metavar="INDEX", help="print one configuration layer by layer")
     run.add_argument("--backend", default="auto", help="auto, c, c/avx512, c/avx2, c/portable, numba, numpy")
     run.add_argument("--dtype", default="float32", choices=("float32", "float64"))
@@ -99,6 +101,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.add_argument("--json", action="store_true", help="JSON on standard output")
     run.set_defaults(run=_run)
+
+    worst = commands.add_parser("worst", help="the exact worst case, without enumerating")
+    worst.add_argument("model", metavar="MODEL", help="a network file (.npz)")
+    worst.add_argument("--inputs", metavar="X.npy", required=True, help="(n, N_0) inputs: .npy, or .npz")
+    _add_fault(worst)
+    _add_counts(worst)
+    worst.add_argument("--epsilon", type=float, help="the largest error to survive; exit code 1 if exceeded")
+    worst.add_argument("--time-limit", type=float, metavar="S", help="stop after so many seconds")
+    worst.add_argument("--threads", type=int, help="all cores by default")
+    worst.add_argument("--quiet", action="store_true", help="no progress line")
+    worst.add_argument("--json", action="store_true", help="JSON on standard output")
+    worst.set_defaults(run=_worst)
+
+    tolerate = commands.add_parser("tolerate", help="the failure counts that a demand is promised to survive")
+    tolerate.add_argument("model", metavar="MODEL", help="a network file (.npz)")
+    tolerate.add_argument("--inputs", metavar="X.npy", help="promise for these inputs alone")
+    _add_fault(tolerate)
+    tolerate.add_argument("--epsilon", type=float, required=True, help="the error that failures may add")
+    tolerate.add_argument("--by", choices=get_args(By), help="one bound (all that are sound by default)")
+    tolerate.add_argument(
+        "--most", type=int, default=20, help="frontier vectors to print for each bound (20)"
+    )
+    tolerate.add_argument("--json", action="store_true", help="JSON on standard output")
+    tolerate.set_defaults(run=_tolerate)
     return parser
 
 
@@ -157,6 +183,7 @@ def _run(args: argparse.Namespace) -> int:
     from neurofail.formats import load
     from neurofail.kernel import run
     from neurofail.progress import bar
+    from neurofail.search import worst_case
 
     net = load(args.model)
     plan = _plan(args, net)
@@ -175,12 +202,70 @@ def _run(args: argparse.Namespace) -> int:
             epsilon=float("inf") if args.epsilon is None else args.epsilon,
             progress=progress,
         )
-    ladder = compare(tally, args.epsilon)
+    exact = worst_case(net, inputs, _fault(args), **_asked(args)) if args.exact else None  # type: ignore[arg-type]  # argparse's
+    ladder = compare(tally, args.epsilon, exact=exact)
     if args.json:
         _print_json("run", ladder.to_dict())
     else:
         print(ladder)
     return HOLDS if ladder.holds else EXCEEDED
+
+
+def _worst(args: argparse.Namespace) -> int:
+    from neurofail.formats import load
+    from neurofail.progress import closing
+    from neurofail.search import worst_case
+
+    net = load(args.model)
+    inputs = _inputs(args.inputs, net)
+    with closing(quiet=args.quiet) as progress:
+        found = worst_case(
+            net,
+            inputs,
+            _fault(args),
+            threads=args.threads,
+            time_limit=args.time_limit,
+            progress=progress,
+            **_asked(args),  # type: ignore[arg-type]  # argparse gave the types
+        )
+    if args.json:
+        _print_json("worst", found.to_dict())
+    else:
+        print(found)
+    return EXCEEDED if args.epsilon is not None and found.error > args.epsilon else HOLDS
+
+
+def _tolerate(args: argparse.Namespace) -> int:
+    from itertools import islice
+
+    from neurofail.bounds import tolerance
+    from neurofail.formats import load
+
+    net, fault = load(args.model), _fault(args)
+    inputs = None if args.inputs is None else _inputs(args.inputs, net)
+    frontiers: dict[str, object] = {}
+    for by in get_args(By) if args.by is None else (args.by,):
+        try:
+            found = tolerance(net, fault, args.epsilon, by=by, inputs=inputs)
+            frontiers[by] = [list(f) for f in islice(found, args.most + 1)]
+        except UnsoundError as error:
+            if args.by is not None:
+                raise
+            frontiers[by] = str(error)
+    if args.json:
+        _print_json("tolerate", {"epsilon": args.epsilon, "frontiers": frontiers})
+        return HOLDS
+    print(
+        f"at most so many {fault.kind} failures in each layer are promised to cost at most {args.epsilon:g}:"
+    )
+    for by, vectors in frontiers.items():
+        if isinstance(vectors, str):
+            print(f"{by:<11} refused: {vectors}")
+            continue
+        shown = "  ".join(",".join(map(str, f)) for f in vectors[: args.most])  # type: ignore[index]  # a list
+        more = "  and more" if len(vectors) > args.most else ""  # type: ignore[arg-type]  # a list
+        print(f"{by:<11} {shown or 'none'}{more}")
+    return HOLDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from neurofail.compare import Ladder
 from neurofail.faults import Fault
 from neurofail.network import Network
 from neurofail.plans import Plan, Sampled
+from neurofail.search import WorstCase
 from neurofail.tally import Array, Tally, replay
 
 
@@ -95,6 +96,13 @@ def bounds(found: Bounds, observed_error: float | None) -> list[str]:
     return rows
 
 
+def exact(found: WorstCase, observed_error: float) -> str:
+    """The exact search's answer, and how close to it the campaign came."""
+    says = "proven" if found.exact else f"not settled, at most {number(found.upper)}"
+    ratio = f", {found.error / observed_error:.4g} x observed" if observed_error else ""
+    return f"worst error {number(found.error)} ({says}; {found.nodes:,} nodes){ratio}"
+
+
 def ladder(found: Ladder) -> str:
     """The ladder of one campaign in words."""
     tally = found.tally
@@ -105,6 +113,8 @@ def ladder(found: Ladder) -> str:
         ("backend", f"{tally.backend}, {tally.setup.dtype}"),
         *observed(tally),
     ]
+    if found.exact is not None:
+        rows.append(("exact", exact(found.exact, found.observed)))
     text = [lines(rows), "bounds for these inputs (* the smallest)"]
     text += bounds(found.inputs, found.observed)
     text.append("bounds over the whole input range")
