@@ -48,3 +48,9 @@ def improve(circuit: Circuit, case: Case, row: int, root: States, pick: States, 
                     if pick[k, i] != FAILED:
                         break
     return best
+
+
+@outer
+def value_of(circuit: Circuit, case: Case, row: int, pick: States, choice: Array) -> float:
+    """The objective of one configuration."""
+    return measure(circuit, case, row, pick, choice, desk(pick.shape[0], pick.shape[1]))

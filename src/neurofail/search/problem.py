@@ -13,7 +13,7 @@ from neurofail.budget import Budget
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Crash, Fault, StuckAt
 from neurofail.network import Network
-from neurofail.search.circuit import FREE, SOUND, Array, Case, Circuit, States, ranking
+from neurofail.search.circuit import FAILED, FREE, SOUND, Array, Case, Circuit, States, ranking
 from neurofail.sites import Action
 
 _UNIT = 2.0**-53
@@ -118,6 +118,13 @@ class Problem:
             if self.circuit.allowed[k]:
                 state[k, :width] = FREE
         return state
+
+    def allows(self, pick: States) -> bool:
+        """Whether a set of failed neurons, (stages, width), has as many members as asked for."""
+        placed, wanted = (pick == FAILED).sum(axis=1), self.circuit.allowed
+        if self.budget.totals is not None:
+            placed, wanted = placed.sum(keepdims=True), np.array(self.budget.totals)
+        return bool(np.all(placed <= wanted) if self.budget.at_most else np.all(placed == wanted))
 
     @cached_property
     def golden(self) -> tuple[list[Array], list[Array]]:

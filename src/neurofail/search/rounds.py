@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from neurofail.search.circuit import Array, Case, Ints, States
-from neurofail.search.incumbent import improve
+from neurofail.configuration import Configuration
+from neurofail.errors import InputError
+from neurofail.search.circuit import FAILED, FREE, Array, Case, Ints, States
+from neurofail.search.incumbent import improve, value_of
 from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
 
@@ -24,6 +26,7 @@ _ROUND = 16  # blocks explored at once
 _PIECE = 64  # open nodes kept together
 _POLISHED = 8  # roots whose candidates are improved by swaps
 _CASES = 256 << 20  # bytes of golden runs kept
+_KEPT = 60.0  # seconds between checkpoints
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Search:
     threads: int
     best: Best | None = None
     blocks: list[tuple[float, int, Block]] = field(default_factory=list)
+    taken: list[Block] = field(default_factory=list)  # being explored
     fresh: int = 0  # the first input whose root has not been visited
     polished: bool = False
     nodes: int = 0
@@ -110,24 +114,65 @@ class Search:
             return float(np.inf)
         return max(self.value, self.closed, -self.blocks[0][0] if self.blocks else -np.inf) + self.slack
 
-    def run(self, time_limit: float | None, progress: Callable[[Snapshot], object] | None) -> bool:
-        """Go on until done (True), or until the time is up or an interrupt comes (False)."""
-        started = time.monotonic()
+    def start_from(self, index: int, configuration: Configuration) -> None:
+        """Take a configuration found elsewhere, on input `index`, as the incumbent if it is better."""
+        problem = self.problem
+        if not 0 <= index < len(problem.inputs):
+            raise InputError(f"incumbent input is {index}; there are {len(problem.inputs)} inputs")
+        pick = np.zeros(problem.shape, dtype=np.int8)
+        for failure in configuration:
+            k = failure.layer - problem.start
+            if failure.source is not None or not 0 <= k < problem.shape[0]:
+                raise InputError(f"incumbent holds {failure}, which this question does not allow")
+            if failure.neuron >= problem.circuit.width[k] or problem.root[k, failure.neuron] != FREE:
+                raise InputError(f"incumbent holds {failure}, which this question does not allow")
+            pick[k, failure.neuron] = FAILED
+        if not problem.allows(pick):
+            raise InputError(f"incumbent has {len(configuration)} failures, not the number asked for")
+        if problem.circuit.split:
+            return
+        case = self._case(index)
+        for row in np.flatnonzero(problem.asked[index]):
+            # Of a range, the end that this objective asks for is found by `improve`, later.
+            choice = np.where(pick == FAILED, case.low, 0.0)
+            value = float(value_of(problem.circuit, case, int(row), pick, choice))
+            if value > self.value:
+                self.best = Best(value, index, int(row), pick, choice)
+
+    def run(
+        self,
+        time_limit: float | None,
+        progress: Callable[[Snapshot], object] | None,
+        keep: Callable[[], object],
+    ) -> bool:
+        """Go on until done (True), or until the time is up or an interrupt comes (False).
+
+        keep is called about once a minute, and when the search stops before it is done.
+        """
+        started = kept = time.monotonic()
         with ThreadPoolExecutor(self.threads) as pool:
-            while self.open:
-                seconds = time.monotonic() - started
-                if time_limit is not None and seconds >= time_limit:
-                    return False
-                blocks = self._next()
-                try:
-                    self._explore(pool, blocks)
+            try:
+                while self.open:
+                    now = time.monotonic()
+                    if time_limit is not None and now - started >= time_limit and self.fresh:
+                        break
+                    if now - kept > _KEPT:
+                        keep()
+                        kept = now
+                    self._take()
+                    self._explore(pool)
                     if progress is not None:
                         progress(self.snapshot(time.monotonic() - started))
-                except KeyboardInterrupt:
-                    for block in blocks:
-                        self._push(block)
-                    return False
-        return True
+            except KeyboardInterrupt:
+                # What was taken may have been explored in part, or twice: the limits hold all the same.
+                for block in self.taken:
+                    self.push(block)
+                self.taken = []
+                if self.best is None:
+                    raise
+        if self.open:
+            keep()
+        return not self.open
 
     def snapshot(self, seconds: float) -> Snapshot:
         """The state of the search, `seconds` into it."""
@@ -140,20 +185,22 @@ class Search:
             seconds,
         )
 
-    def _next(self) -> list[Block]:
-        """The blocks of the next round: roots first, then the highest limits."""
+    def _take(self) -> None:
+        """Take the blocks of the next round: roots first, then the highest limits.
+
+        A block is added to those taken before it leaves its place, so that an interrupt loses none.
+        """
         if self.fresh < len(self.problem.inputs):
             stop = min(self.fresh + 4 * _ROUND, len(self.problem.inputs))
-            roots = [self._root(index) for index in range(self.fresh, stop)]
+            self.taken = [self._root(index) for index in range(self.fresh, stop)]
             self.fresh = stop
-            return roots
+            return
         if not self.polished:
-            self.polished = True
             self._polish()
-        chosen: list[Block] = []
-        while self.blocks and len(chosen) < _ROUND:
-            chosen.append(heapq.heappop(self.blocks)[2])
-        return chosen
+            self.polished = True
+        while self.blocks and len(self.taken) < _ROUND:
+            self.taken.append(self.blocks[0][2])
+            heapq.heappop(self.blocks)
 
     def _root(self, index: int) -> Block:
         rows = np.flatnonzero(self.problem.asked[index])
@@ -188,8 +235,9 @@ class Search:
         budget = max(8, min(256, (1 << 22) // work))
         return budget if len(blocks) == _ROUND else max(8, budget // 4)
 
-    def _explore(self, pool: ThreadPoolExecutor, blocks: list[Block]) -> None:
-        """Explore all blocks with the incumbent as it stands; then take in what they found, in order."""
+    def _explore(self, pool: ThreadPoolExecutor) -> None:
+        """Explore the blocks taken with the incumbent as it stands; then take in their findings, in order."""
+        blocks = self.taken
         budget, value = self._budget(blocks), self.value
         cases = [self._case(block.input) for block in blocks]
 
@@ -210,10 +258,10 @@ class Search:
             self.closed = max(self.closed, limits[~keep].max(initial=-np.inf))
             order = np.flatnonzero(keep)[np.argsort(-limits[keep], kind="stable")]
             for first in range(0, len(order), _PIECE):
-                self._push(rest.part(order[first : first + _PIECE]))
-        blocks.clear()
+                self.push(rest.part(order[first : first + _PIECE]))
+        self.taken = []
 
-    def _push(self, block: Block) -> None:
+    def push(self, block: Block) -> None:
         self.serial += 1
         heapq.heappush(self.blocks, (-float(block.limits[0]), self.serial, block))
 

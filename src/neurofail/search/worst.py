@@ -1,87 +1,30 @@
-"""The exact worst case: the question, and the answer with its certificate."""
+"""The exact worst case: the two questions that the search answers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from neurofail._reference import deviations
+from neurofail.bounds import bounds_of
 from neurofail.budget import Budget
-from neurofail.configuration import Configuration, Failure
+from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.faults import Fault
+from neurofail.faults import Byzantine, Fault
 from neurofail.network import Network
-from neurofail.sites import Action, Operation
+from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
 
 if TYPE_CHECKING:
     from neurofail.search.problem import Problem
-    from neurofail.search.rounds import Best, Snapshot
+    from neurofail.search.rounds import Search, Snapshot
 
 Array = npt.NDArray[np.float64]
 Counts = Sequence[int]
-
-
-@dataclass(frozen=True)
-class WorstCase:
-    """The largest output error that a fault's configurations can cause on the given inputs.
-
-    Attributes
-    ----------
-    error : the largest error found, replayed by the reference
-    upper : no configuration's error exceeds it, on any of the inputs; rounding included
-    exact : whether the two meet: `upper` exceeds `error` by rounding alone, at most by `rounding`
-    rounding : the stated floating-point margin
-    configuration : the witness; `values` holds what each failed neuron transmits (or adds, see `Byzantine`)
-    input, output : where the witness reaches `error`
-    nodes : nodes of the search tree visited
-    """
-
-    error: float
-    upper: float
-    exact: bool
-    rounding: float
-    configuration: Configuration
-    values: tuple[float, ...]
-    input: int
-    output: int
-    nodes: int
-    fault: Fault
-    budget: Budget
-    _operations: tuple[Operation, ...] = ()
-
-    def operations(self) -> list[Operation]:
-        """The witness in the operations that the reference and the kernel replay."""
-        return list(self._operations)
-
-    def to_dict(self) -> dict[str, object]:
-        """The answer as plain JSON values."""
-        return {
-            **self.budget.describe(),
-            "error": self.error,
-            "upper": self.upper,
-            "exact": self.exact,
-            "rounding": self.rounding,
-            "configuration": self.configuration.to_dict(),
-            "values": list(self.values),
-            "input": self.input,
-            "output": self.output,
-            "nodes": self.nodes,
-        }
-
-    def __str__(self) -> str:
-        if self.exact:
-            verdict = f"exact: proven to within {self.rounding:.1g} in {self.nodes:,} nodes"
-        else:
-            verdict = f"not settled: at most {self.upper:.6g} after {self.nodes:,} nodes"
-        return (
-            f"worst error {self.error:.6g} at output {self.output} on input {self.input} ({verdict})\n"
-            f"witness: {self.configuration}"
-        )
+Start = tuple[int, Configuration]
 
 
 def worst_case(
@@ -95,6 +38,8 @@ def worst_case(
     threads: int | None = None,
     time_limit: float | None = None,
     gap: float = 0.0,
+    incumbent: Start | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[Snapshot], object] | None = None,
 ) -> WorstCase:
     """The largest error over all configurations, inputs and outputs, without visiting them all.
@@ -111,11 +56,15 @@ def worst_case(
     time_limit : seconds after which the answer so far, with its certified upper limit, is returned
     gap : stop when the upper limit is within this fraction of the error; Byzantine values are a continuum, so
         there it is at least 1e-6
+    incumbent : (input, configuration) to start from, such as a campaign's worst
+    checkpoint : a file that keeps the search when it stops early (and about once a minute); where it exists,
+        the search goes on from it
     progress : called with a `Snapshot` after every round
 
     Raises
     ------
-    InputError : a fault that the search does not know, counts that do not fit, inputs outside the domain.
+    InputError : a fault that the search does not know, counts that do not fit, inputs outside the domain, a
+        checkpoint of another question.
 
     An interrupt (Ctrl-C) ends the search like a time limit.
 
@@ -125,95 +74,124 @@ def worst_case(
     >>> answer.error, answer.exact, str(answer.configuration)
     (2.0, True, 'crash of layer 1 neuron 1')
     """
-    problem = _error_problem(
-        net, net.check_inputs(inputs), fault, Budget.of(net, fault, failures, total=total, at_most=at_most)
-    )
-    from neurofail.search.rounds import Search
-
-    search = Search(problem, _fraction(gap, problem.circuit.ranged), threads or os.cpu_count() or 1)
-    search.run(time_limit, progress)
-    return _answer(search.problem, search.best, search.upper, search.nodes, search.slack, not search.open)
-
-
-def _fraction(gap: float, ranged: bool) -> float:
-    if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 <= gap < np.inf:
-        raise InputError(f"gap is {gap!r}; it must be a fraction of the error, 0 or more")
-    return max(float(gap), 1e-6 if ranged else 0.0)
-
-
-def _error_problem(net: Network, inputs: Array, fault: Fault, budget: Budget) -> Problem:
-    """Each output's deviation, up and down, on every input."""
     from neurofail.search.problem import Problem
 
+    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    given = net.check_inputs(inputs)
     rows = np.vstack([net.weights[-1], -net.weights[-1]])
-    shape = (len(inputs), len(rows))
-    return Problem(net, inputs, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
-
-
-def _witness(problem: Problem, best: Best) -> tuple[Configuration, tuple[float, ...], list[Operation]]:
-    """The best candidate as failures, the value that each takes, and the operations that replay it.
-
-    With equivocation the first value of a neuron stands for all that it sends.
-    """
-    from neurofail.search.circuit import FAILED
-
-    failures, values, operations = [], [], []
-    effect = problem.effect
-    for k, neuron in np.argwhere(best.pick == FAILED):
-        layer, i = problem.start + int(k), int(neuron)
-        if problem.circuit.split:
-            sent = _equivocation(problem, best, int(k), i)
-            operations.extend(sent)
-            value = sent[0].value / -sent[0].weight if sent[0].weight else effect.low
-        else:
-            value = float(best.choice[k, i])
-            if effect.action is Action.SET:
-                value += float(problem.golden[1][layer][best.input, i])
-            value = min(max(value, effect.low), effect.high)
-            operations.append(Operation(effect.action, layer, i, -1, 0.0, value))
-        width = effect.high - effect.low
-        share = (value - effect.low) / width if width > 0 else 0.0
-        failures.append(Failure(layer, i, None, problem.fault.kind, level=min(share, 1 - 2**-53)))
-        values.append(value)
-    return Configuration(tuple(failures)), tuple(values), operations
-
-
-def _equivocation(problem: Problem, best: Best, k: int, i: int) -> list[Operation]:
-    """What an equivocating neuron sends: to each receiver the end that its coefficient asks for."""
-    layer = problem.start + k
-    weight = problem.net.weights[layer][:, i]
-    if k + 1 < problem.shape[0]:
-        upward = best.choice[k + 1, : len(weight)] * weight >= 0
-    else:
-        # One objective reads one output, up or down; the other outputs do not matter.
-        upward = np.full(len(weight), problem.rows[best.row, i] >= 0)
-    sent = np.where(upward, problem.effect.high, problem.effect.low)
-    return [
-        Operation(Action.SYNAPSE, layer + 1, j, i, -float(w), float(w * v))
-        for j, (w, v) in enumerate(zip(weight, sent, strict=True))
-    ]
-
-
-def _answer(
-    problem: Problem, best: Best | None, upper: float, nodes: int, slack: float, done: bool
-) -> WorstCase:
-    """Replay the witness through the reference and put the answer together."""
-    assert best is not None
-    configuration, values, operations = _witness(problem, best)
-    errors = np.abs(deviations(problem.net, problem.inputs[[best.input]], operations))[0]
+    shape = (len(given), len(rows))
+    problem = Problem(net, given, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
+    search = _searched(problem, threads, time_limit, gap, incumbent, checkpoint, progress)
+    assert search.best is not None
+    found = witness(problem, search.best)
+    errors = np.abs(replay(problem, found))
     output = int(np.argmax(errors))
-    error, rounding = float(errors[output]), 4.0 * slack
+    error, rounding = float(errors[output]), 4.0 * search.slack
+    upper = search.upper if not search.open else min(search.upper, bounds_of(net, budget, given)["best"])
     return WorstCase(
-        error,
-        max(upper, error),
-        done and upper - error <= rounding,
-        rounding,
-        configuration,
-        values,
-        best.input,
-        output,
-        nodes,
-        problem.fault,
-        problem.budget,
-        tuple(operations),
+        exact=not search.open and upper - error <= rounding,
+        rounding=rounding,
+        output=output,
+        nodes=search.nodes,
+        witness=found,
+        budget=budget,
+        error=error,
+        upper=max(upper, error),
     )
+
+
+def worst_margin(
+    net: Network,
+    inputs: npt.ArrayLike,
+    fault: Fault,
+    failures: Counts | None = None,
+    *,
+    total: int | None = None,
+    at_most: bool = False,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    gap: float = 0.0,
+    incumbent: Start | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[Snapshot], object] | None = None,
+) -> WorstMargin:
+    """The smallest classification margin over all configurations and inputs: does any prediction change?
+
+    The class of an input is the golden run's largest output (the first of equals). Parameters as for
+    `worst_case`; raises InputError as it does, for a network of one output, and for equivocation.
+
+    >>> import neurofail as nf
+    >>> net = nf.Network.dense([np.eye(2), [[3.0, 0.0], [0.0, 2.0]]], None, ["relu", "identity"])
+    >>> answer = worst_margin(net, [[1.0, 1.0]], nf.Crash(), failures=(1,))
+    >>> answer.margin, answer.changes, answer.output
+    (-2.0, True, 1)
+    """
+    from neurofail.search.problem import Problem
+
+    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    given, classes = net.check_inputs(inputs), net.widths[-1]
+    if classes < 2:
+        raise InputError("a classification margin needs two outputs; this network has one")
+    if isinstance(fault, Byzantine) and fault.equivocate:
+        raise InputError("the margin search does not know equivocation; use equivocate=False")
+    pairs = [(c, k) for c in range(classes) for k in range(classes) if c != k]
+    own, other = (np.array(column) for column in zip(*pairs, strict=True))
+    golden = net(given)
+    label = np.argmax(golden, axis=1)
+    rows = net.weights[-1][other] - net.weights[-1][own]
+    offsets, asked = golden[:, other] - golden[:, own], label[:, None] == own
+    problem = Problem(net, given, fault, budget, rows, offsets, asked)
+    search = _searched(problem, threads, time_limit, gap, incumbent, checkpoint, progress)
+    assert search.best is not None
+    found = witness(problem, search.best)
+    outputs = golden[found.input] + replay(problem, found)
+    margins = outputs[label[found.input]] - outputs
+    margins[label[found.input]] = np.inf
+    output = int(np.argmin(margins))
+    margin, rounding = float(margins[output]), 4.0 * search.slack
+    lower = -search.upper
+    if search.open:
+        least = [
+            float(np.min(margin_now)) - bounds_of(net, budget, given[label == c], margin=int(c))["best"]
+            for c in np.unique(label)
+            for margin_now in [-offsets[label == c][:, own == c]]
+        ]
+        lower = max(lower, float(np.nextafter(min(least), -np.inf)))
+    return WorstMargin(
+        exact=not search.open and margin - lower <= rounding,
+        rounding=rounding,
+        output=output,
+        nodes=search.nodes,
+        witness=found,
+        budget=budget,
+        margin=margin,
+        lower=min(lower, margin),
+    )
+
+
+def _searched(
+    problem: Problem,
+    threads: int | None,
+    time_limit: float | None,
+    gap: float,
+    incumbent: Start | None,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: Callable[[Snapshot], object] | None,
+) -> Search:
+    """The search, run to its end or its limit."""
+    if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 <= gap < np.inf:
+        raise InputError(f"gap is {gap!r}; it must be a fraction of the error, 0 or more")
+    fraction = max(float(gap), 1e-6) if problem.effect.low < problem.effect.high else float(gap)
+    from neurofail.search import checkpoint as kept
+    from neurofail.search.rounds import Search
+
+    search = Search(problem, fraction, threads or os.cpu_count() or 1)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        kept.load(search, path)
+    if incumbent is not None:
+        search.start_from(*incumbent)
+    search.run(time_limit, progress, lambda: None if path is None else kept.save(search, path))
+    if path is not None and not search.open:
+        path.unlink(missing_ok=True)
+    return search

@@ -1,0 +1,86 @@
+"""A search under way, as a file: what `rounds.Search` needs to go on exactly where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from neurofail.errors import InputError
+from neurofail.search.problem import Problem
+from neurofail.search.rounds import Best, Block, Search
+
+
+def identity(problem: Problem, gap: float) -> str:
+    """SHA-256 of everything that the search's course depends on."""
+    sha = hashlib.sha256(problem.net.digest.encode())
+    sha.update(json.dumps([problem.budget.describe(), gap], sort_keys=True).encode())
+    for array in (problem.inputs, problem.rows, problem.offsets, problem.asked):
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def save(search: Search, path: Path) -> None:
+    """Write the search to `path`; a torn write leaves the previous file."""
+    blocks = [block for _, _, block in sorted(search.blocks, key=lambda entry: entry[:2])]
+    shape = (0, *search.problem.shape)
+    columns = {
+        "input": np.array([block.input for block in blocks], dtype=np.int64),
+        "rows": np.concatenate([np.zeros(0, np.int64), *(b.rows for b in blocks)]),
+        "limits": np.concatenate([np.zeros(0), *(b.limits for b in blocks)]),
+        "states": np.concatenate([np.zeros(shape, np.int8), *(b.states for b in blocks)]),
+        "lows": np.concatenate([np.zeros(shape), *(b.lows for b in blocks)]),
+        "highs": np.concatenate([np.zeros(shape), *(b.highs for b in blocks)]),
+    }
+    best = search.best
+    draft = path.with_name(path.name + ".part")
+    with draft.open("wb") as file:
+        np.savez(
+            file,
+            identity=np.array(identity(search.problem, search.gap)),
+            sizes=np.array([len(block.rows) for block in blocks], dtype=np.int64),
+            course=np.array([search.fresh, search.polished, search.nodes], dtype=np.int64),
+            limits_seen=np.array([search.slack, search.closed]),
+            found=np.array([] if best is None else [best.value, best.input, best.row]),
+            pick=np.zeros(shape[1:], np.int8) if best is None else best.pick,
+            choice=np.zeros(shape[1:]) if best is None else best.choice,
+            **columns,  # type: ignore[arg-type]  # taken for one of its own options
+        )
+    os.replace(draft, path)
+
+
+def load(search: Search, path: Path) -> None:
+    """Put `search` where the file says it was.
+
+    Raises InputError for a file that is none of ours, or of another question.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kept = {name: file[name] for name in file.files}
+        known = str(kept["identity"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to start afresh") from None
+    if known != identity(search.problem, search.gap):
+        raise InputError(
+            f"checkpoint {path} belongs to another network, input, fault, count or gap; name another file"
+        )
+    search.fresh, search.polished, search.nodes = (
+        int(kept["course"][0]),
+        bool(kept["course"][1]),
+        int(kept["course"][2]),
+    )
+    search.slack, search.closed = (float(x) for x in kept["limits_seen"])
+    if len(kept["found"]):
+        value, index, row = kept["found"]
+        search.best = Best(float(value), int(index), int(row), kept["pick"], kept["choice"])
+    stops = np.cumsum(kept["sizes"])
+    ranged = search.problem.circuit.ranged
+    for index, stop, size in zip(kept["input"], stops, kept["sizes"], strict=True):
+        here = slice(int(stop - size), int(stop))
+        values = here if ranged else slice(0)
+        rows, limits, states = (kept[name][here] for name in ("rows", "limits", "states"))
+        search.push(Block(int(index), rows, limits, states, kept["lows"][values], kept["highs"][values]))
