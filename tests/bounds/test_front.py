@@ -163,6 +163,15 @@ def test_every_point_of_the_frontier_is_tolerated_and_no_neighbour_is(fault: Fau
             assert most >= max(point[i] for point in points)
 
 
+@pytest.mark.parametrize("by", ["fep", "fep_capped", "influence", "rowwise", "hybrid"])
+def test_anywhere_is_the_largest_total_within_the_budget(by: str) -> None:
+    net = network(3, 5, 4, 2, phi="tanh")
+    values = [bounds(net, Crash(), total=n, at_most=True)[by] for n in range(10)]
+    for n, value in enumerate(values):
+        found = tolerance(net, Crash(), value * (1 + 1e-9), by=by)
+        assert found.anywhere == max(m for m, v in enumerate(values) if v <= value * (1 + 1e-9)) >= n
+
+
 def test_tolerance_of_one_hidden_layer_is_the_closed_form() -> None:
     # f <= tau / (w_2 D): 0.7 / (0.25 * 1) = 2.8
     net = Network.dense([[[1.0]] * 4, [[0.25] * 4]], None, ["identity", "identity"], (1.0, 1.0))

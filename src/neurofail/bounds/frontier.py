@@ -13,7 +13,7 @@ rows that the next ones are compared with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Protocol
 
@@ -168,6 +168,28 @@ class Frontier:
         none = (0,) * len(self.places)
         return tuple(self._most(none[:i], none[i + 1 :]) for i in range(len(none)))
 
+    @cached_property
+    def anywhere(self) -> int:
+        """The most failures tolerated wherever they fall, by the bound's own form for any n anywhere."""
+        if self.tolerates(self.places):
+            return sum(self.places)
+        first_bad = 1
+        while first_bad < sum(self.places) and self._anywhere(first_bad) <= self.budget:
+            first_bad = min(2 * first_bad, sum(self.places))
+        limit = np.array([first_bad - 1])
+        return int(_largest(lambda n: np.array([self._anywhere(int(n[0]))]), limit, self.budget)[0])
+
+    def _anywhere(self, total: int) -> float:
+        terms, totals = self._terms, (total,)
+        match self.by:
+            case "fep" | "fep_capped":
+                value = topology.fep_anywhere(terms, totals, True, self.by == "fep_capped")
+            case "influence":
+                value = refined.influence_anywhere(terms, totals)
+            case _:
+                value = refined.anywhere(terms, total)[self.by == "hybrid"]
+        return float(np.max(value))
+
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         if len(self.places) == 1:
             yield self.alone
@@ -186,6 +208,7 @@ class Frontier:
             "budget": self.budget,
             "by": self.by,
             "alone": list(self.alone),
+            "anywhere": self.anywhere,
             "points": [list(point) for point in points[:limit]],
             "complete": len(points) <= limit,
         }
