@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -28,7 +29,11 @@ X = np.array([[0.25, 1.0], [0.5, -1.0]])
 def net() -> Network:
     """2-2-3-2, dyadic weights, so that every sum below is exact."""
     return Network.dense(
-        [[[1, -2], [0.5, 1]], [[1, 2], [-1, 0.5], [0.25, -4]], [[1, -2, 0.5], [-1, 0.25, 2]]],
+        [
+            [[1.0, -2.0], [0.5, 1.0]],
+            [[1.0, 2.0], [-1.0, 0.5], [0.25, -4.0]],
+            [[1.0, -2.0, 0.5], [-1.0, 0.25, 2.0]],
+        ],
         [[0.5, 0], [0, 1, 0], [0, 0]],
         ["identity", "identity", "identity"],
         (-1.0, 1.0),
@@ -81,7 +86,9 @@ def outcome(net: Network, fault: Fault, layer: int, row: int, level: float = 0.0
     ],
     ids=str,
 )
-def test_a_failed_neuron_transmits(net: Network, fault: Fault, row: int, expected: object) -> None:
+def test_a_failed_neuron_transmits(
+    net: Network, fault: Fault, row: int, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
     golden, faulty = trace(net, X)[1], outcome(net, fault, 2, row)
     assert np.array_equal(faulty[2][:, 1], expected(golden[2][:, 1]))
     assert np.array_equal(faulty[2][:, [0, 2]], golden[2][:, [0, 2]])
@@ -102,7 +109,7 @@ def test_a_failed_neuron_transmits(net: Network, fault: Fault, row: int, expecte
     ids=str,
 )
 def test_a_failed_synapse_changes_one_preactivation(
-    net: Network, fault: Fault, row: int, difference: object
+    net: Network, fault: Fault, row: int, difference: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     golden, faulty = trace(net, X)[1], outcome(net, fault, 2, row)
     assert np.array_equal(faulty[2][:, 1] - golden[2][:, 1], difference(golden[1][:, 0]))
@@ -153,23 +160,23 @@ def test_an_equivocating_neuron_tells_each_receiver_its_own_value(net: Network) 
     ("build", "words"),
     [
         (lambda: StuckAt(np.nan), "finite"),
-        (lambda: StuckAt("1"), "number"),
+        (lambda: StuckAt("1"), "number"),  # type: ignore[arg-type]  # the point
         (lambda: Byzantine(0.0), "positive"),
         (lambda: Byzantine(-1.0), "not negative"),
         (lambda: Byzantine((1.0, 0.0)), "upside down"),
         (lambda: Byzantine((0.0, 1.0), "nominal"), "one capacity"),
-        (lambda: Byzantine((0.0, 1.0, 2.0)), "two ends"),
-        (lambda: Byzantine(1.0, "other"), "value, nominal, own"),
-        (lambda: Byzantine(1.0, draw="all"), "extremes, uniform, guided"),
+        (lambda: Byzantine((0.0, 1.0, 2.0)), "two ends"),  # type: ignore[arg-type]  # the point
+        (lambda: Byzantine(1.0, "other"), "value, nominal, own"),  # type: ignore[arg-type]  # the point
+        (lambda: Byzantine(1.0, draw="all"), "extremes, uniform, guided"),  # type: ignore[arg-type]  # the point
         (lambda: Byzantine(1.0, equivocate=True), "guided"),
         (lambda: SynapseByzantine((0.0, 1.0), "additive"), "one capacity"),
-        (lambda: SynapseByzantine(1.0, "own"), "value, additive"),
+        (lambda: SynapseByzantine(1.0, "own"), "value, additive"),  # type: ignore[arg-type]  # the point
         (lambda: fault_from("melt"), "known are crash"),
         (lambda: fault_from("crash", value=1.0), "no options"),
         (lambda: fault_from("stuck-at"), "value"),
         (lambda: from_dict({"value": 1.0}), "kind"),
     ],
 )
-def test_bad_faults_are_refused_with_the_remedy(build: object, words: str) -> None:
+def test_bad_faults_are_refused_with_the_remedy(build: Callable[[], Fault], words: str) -> None:
     with pytest.raises(InputError, match=words):
         build()

@@ -67,11 +67,12 @@ def every_fault(rng: np.random.Generator) -> list[Fault]:
 
 def _values(fault: Fault) -> list[float]:
     match fault:
-        case Crash() | SynapseCrash():
-            return [0.0]
         case StuckAt():
             return [fault.value]
-    return [*fault.ends, 0.25 * fault.ends[0] + 0.75 * fault.ends[1]]
+        case Byzantine() | SynapseByzantine():
+            low, high = fault.ends
+            return [low, high, 0.25 * low + 0.75 * high]
+    return [0.0]
 
 
 Configuration = tuple[tuple[tuple[int, float], ...], ...]  # per layer: (place, value) of each failed place
@@ -132,10 +133,9 @@ def errors(
                     if getattr(fault, "equivocate", False):
                         lies.append((case, j, abs(v)))
                         continue
-                    semantics = getattr(fault, "semantics", "value")
-                    base = {"value": 0.0, "nominal": golden[layer][:, j], "own": y[case, :, j]}[semantics]
-                    y[case, :, j] = base + v
+                    base = {"nominal": golden[layer][:, j], "own": y[case, :, j].copy()}
+                    y[case, :, j] = base.get(getattr(fault, "semantics", "value"), 0.0) + v
     difference = y - golden[-1]
     if rows is not None:
         difference = difference @ rows.T
-    return np.abs(difference).max(axis=2)
+    return np.asarray(np.abs(difference).max(axis=2))

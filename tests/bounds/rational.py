@@ -24,7 +24,7 @@ class Exact:
         a = [Q(float(v)) for v in net.low]
         b = [Q(float(v)) for v in net.high]
         self.deviation: list[list[Q]] = [[]]
-        self.reach: list[list[Q | None]] = [[]]
+        self.reach: list[list[Q] | None] = [[]]  # None: no limit
         for matrix, bias, phi in zip(self.weights[:-1], net.biases, net.activations, strict=False):
             floor, ceiling = SHAPES[phi.name]
             ends = []
@@ -34,8 +34,10 @@ class Exact:
                 ends.append([self._clip(v, floor, ceiling) for v in (least, most)])
             a, b = [e[0] for e in ends], [e[1] for e in ends]
             self.deviation.append([max(high - x, y - low) for x, y in ends])
-            bounded = floor is not None and ceiling is not None
-            self.reach.append([max(ceiling - x, y - floor) if bounded else None for x, y in ends])
+            if floor is None or ceiling is None:
+                self.reach.append(None)
+            else:
+                self.reach.append([max(ceiling - x, y - floor) for x, y in ends])
 
     @staticmethod
     def _clip(value: Q, floor: Q | None, ceiling: Q | None) -> Q:
@@ -52,8 +54,8 @@ class Exact:
             total = f * (max(d, e) if at_most else d) + (n - f) * e
             w = max(abs(x) for row in self.weights[layer] for x in row)
             e = w * total
-            if capped and layer < self.depth and None not in self.reach[layer + 1]:
-                e = min(e, max(self.reach[layer + 1]))
+            reach = self.reach[layer + 1] if capped and layer < self.depth else None
+            e = e if reach is None else min(e, max(reach))
         return e
 
     def influence(self) -> list[list[list[Q]]]:
@@ -63,7 +65,7 @@ class Exact:
         for layer in range(self.depth, 1, -1):
             rows = [
                 [
-                    sum(r[i] * self.size(layer, i, j) for i in range(self.widths[layer]))
+                    sum((r[i] * self.size(layer, i, j) for i in range(self.widths[layer])), Q(0))
                     for j in range(self.widths[layer - 1])
                 ]
                 for r in rows
@@ -73,13 +75,12 @@ class Exact:
 
     def one(self, failures: tuple[int, ...]) -> Q:
         r = self.influence()
-        return max(
-            sum(
-                _top([r[layer][k][j] * d for j, d in enumerate(self.deviation[layer])], failures[layer - 1])
-                for layer in range(1, self.depth + 1)
-            )
-            for k in range(self.widths[-1])
-        )
+        totals = [Q(0)] * self.widths[-1]
+        for layer in range(1, self.depth + 1):
+            for k, row in enumerate(r[layer]):
+                terms = [x * d for x, d in zip(row, self.deviation[layer], strict=True)]
+                totals[k] += _top(terms, failures[layer - 1])
+        return max(totals)
 
     def rows(self, failures: tuple[int, ...]) -> list[list[Q]]:
         """u^1 .. u^{L+1}, capped."""
@@ -92,9 +93,8 @@ class Exact:
                 value = sum(x * y for x, y in zip(w, u, strict=True)) + _top(
                     [x * max(y - z, Q(0)) for x, y, z in zip(w, d, u, strict=True)], f
                 )
-                if layer < self.depth and self.reach[layer + 1][i] is not None:
-                    value = min(value, self.reach[layer + 1][i])
-                nxt.append(value)
+                reach = self.reach[layer + 1] if layer < self.depth else None
+                nxt.append(value if reach is None else min(value, reach[i]))
             us.append(nxt)
         return us
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 import pytest
 
@@ -13,7 +13,11 @@ from neurofail.bounds import rounding_budget
 from neurofail.budget import Budget
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Crash, Fault, SynapseByzantine
+from neurofail.kernel import run
 from neurofail.network import Network
+from neurofail.plans import Sampled
+
+from .bruteforce import every_fault, random_network
 
 # The functions as mpmath has them: an independent statement of what the float64 code should compute.
 EXACT = {
@@ -86,7 +90,7 @@ def single(net: Network, x: np.ndarray, values: dict[tuple[int, int], float], up
         for (at, j), value in values.items():
             if at == layer:
                 y[:, j] = cast(value)
-    return np.abs(y - golden[-1]).max(axis=1)
+    return np.asarray(np.abs(y - golden[-1]).max(axis=1))
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "silu", "elu", "hard_sigmoid"])
@@ -108,6 +112,21 @@ def test_float32_is_within_its_budget(name: str, update: bool) -> None:
         assert off <= allowed
         assert allowed <= rounding_budget(net, "float32", budget) * 1.01  # the domain covers the inputs
         assert off >= allowed * 1e-5  # and it is not out of all proportion
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_the_kernel_measures_is_within_the_budget(dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(15):
+        net = random_network(rng)
+        inputs = rng.uniform(-1, 1, size=(9, net.widths[0]))
+        for fault in every_fault(rng):
+            failures = [min(1, fault.places(net, layer)) for layer in fault.layers(net)]
+            plan = Sampled(net, fault, failures=failures, count=50, seed=1)
+            worst = run(net, inputs, plan, dtype=dtype).worst
+            assert worst is not None
+            allowed = sum(rounding_budget(net, t, plan.budget, inputs) for t in (dtype, "float64"))
+            assert abs(worst.measured - worst.error) <= allowed
 
 
 def test_anywhere_and_mixtures_are_covered() -> None:

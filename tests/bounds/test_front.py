@@ -202,4 +202,4 @@ def test_bad_budgets_are_refused() -> None:
     with pytest.raises(InputError, match="one fault"):
         tolerance(net, [Crash()], 1.0)  # type: ignore[arg-type]  # the point
     with pytest.raises(InputError, match="must be one of"):
-        tolerance(net, Crash(), 1.0, by="other")  # type: ignore[arg-type]  # the point
+        tolerance(net, Crash(), 1.0, by="other")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 import pytest
 

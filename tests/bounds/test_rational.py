@@ -74,14 +74,14 @@ def test_any_n_anywhere_is_the_maximum_over_all_distributions(seed: int) -> None
                 assert found[name] <= float(true) * (1 + 1e-11)
             assert fep(net, fault, total=total, at_most=at_most) == found["fep"]
             # The pooled I1 is the maximum over distributions for each output, hence its maximum.
-            true = max(exact.one(f) for f in spread)
-            assert Q(found["influence"]) >= true
-            assert found["influence"] <= float(true) * (1 + 1e-11)
+            one = max(exact.one(f) for f in spread)
+            assert Q(found["influence"]) >= one
+            assert found["influence"] <= float(one) * (1 + 1e-11)
             # I2 and I3 take the largest deviation neuron by neuron: above the maximum, below T1's.
             assert Q(found["rowwise"]) >= max(max(exact.rows(f)[-1]) for f in spread)
             assert Q(found["hybrid"]) >= max(exact.three(f) for f in spread)
-            capped = max(exact.fep(f, capped=True) for f in upto)
-            assert found["hybrid"] <= found["rowwise"] <= float(capped) * (1 + 1e-11)
+            cap = max(exact.fep(f, capped=True) for f in upto)
+            assert found["hybrid"] <= found["rowwise"] <= float(cap) * (1 + 1e-11)
 
 
 @pytest.mark.parametrize("seed", range(60, 80))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -19,8 +20,9 @@ def matrix(rows: int, columns: int) -> st.SearchStrategy[np.ndarray]:
     return arrays(np.float64, (rows, columns), elements=SIZES)
 
 
-def exact(value: float) -> Fraction | float:
-    return Fraction(float(value)) if np.isfinite(value) else np.inf
+def exact(value: npt.ArrayLike) -> Fraction | float:
+    number = float(np.asarray(value))
+    return Fraction(number) if np.isfinite(number) else np.inf
 
 
 @given(matrix(2, 5), matrix(5, 3))

@@ -26,6 +26,12 @@ Places = Sequence[int]
 _CELLS = 1 << 18
 
 
+class _Refused(UnsoundError, KeyError):
+    """A bound that does not hold was looked up; to `in` and `get` it is a missing key."""
+
+    __str__ = Exception.__str__  # a KeyError would print its message quoted
+
+
 class Bounds(Mapping[str, float]):
     """The bounds of one question by name, each rounded up; "best" is the smallest.
 
@@ -48,15 +54,8 @@ class Bounds(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         if name in self.refused:
-            raise UnsoundError(f"bound {name!r} is not offered: {self.refused[name]}")
+            raise _Refused(f"bound {name!r} is not offered: {self.refused[name]}")
         return self._values[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
-
-    def get(self, name: str, default: float | None = None) -> float | None:  # type: ignore[override]  # narrower
-        """The bound, or `default` where it is refused or unknown."""
-        return self._values.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
