@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from neurofail.bounds import bounds, expected_error, fep, given_set, tolerance
+from neurofail.bounds.frontier import By
 from neurofail.errors import InputError, UnsoundError
 from neurofail.faults import Byzantine, Crash, Fault, SynapseByzantine, SynapseCrash
 from neurofail.network import Network
@@ -164,7 +165,7 @@ def test_every_point_of_the_frontier_is_tolerated_and_no_neighbour_is(fault: Fau
 
 
 @pytest.mark.parametrize("by", ["fep", "fep_capped", "influence", "rowwise", "hybrid"])
-def test_anywhere_is_the_largest_total_within_the_budget(by: str) -> None:
+def test_anywhere_is_the_largest_total_within_the_budget(by: By) -> None:
     net = network(3, 5, 4, 2, phi="tanh")
     values = [bounds(net, Crash(), total=n, at_most=True)[by] for n in range(10)]
     for n, value in enumerate(values):
@@ -184,7 +185,13 @@ def test_tolerance_of_one_hidden_layer_is_the_closed_form() -> None:
 
 def test_wide_networks_answer_at_once() -> None:
     small, large = network(10, *[50] * 3, 3, scale=0.2), network(10, *[1000] * 6, 3, scale=0.2)
-    for net, by in ((small, "fep"), (small, "influence"), (large, "fep"), (large, "influence")):
+    cases: list[tuple[Network, By]] = [
+        (small, "fep"),
+        (small, "influence"),
+        (large, "fep"),
+        (large, "influence"),
+    ]
+    for net, by in cases:
         budget = bounds(net, Crash(), [2] * net.depth, at_most=True)[by]
         start = time.perf_counter()
         frontier = tolerance(net, Crash(), budget, by=by)
@@ -202,4 +209,4 @@ def test_bad_budgets_are_refused() -> None:
     with pytest.raises(InputError, match="one fault"):
         tolerance(net, [Crash()], 1.0)  # type: ignore[arg-type]  # the point
     with pytest.raises(InputError, match="must be one of"):
-        tolerance(net, Crash(), 1.0, by="other")
+        tolerance(net, Crash(), 1.0, by="other")  # type: ignore[arg-type]  # the point

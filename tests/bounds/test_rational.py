@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neurofail.bounds import bounds, fep, tolerance
+from neurofail.bounds.frontier import By
 from neurofail.faults import Byzantine, Crash
 from neurofail.network import Network
 
@@ -90,7 +91,7 @@ def test_the_frontier_is_that_of_the_exact_region(seed: int) -> None:
     fault, low, high = CASES[seed % 2]
     exact = Exact(net, low, high)
     everything = list(product(*(range(n + 1) for n in net.widths[1:-1])))
-    values = {
+    values: dict[By, dict[tuple[int, ...], Q]] = {
         "fep": {f: exact.fep(f, at_most=True) for f in everything},
         "fep_capped": {f: exact.fep(f, at_most=True, capped=True) for f in everything},
         "influence": {f: exact.one(f) for f in everything},

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from neurofail.network import Network, magnitude
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+By = Literal["fep", "fep_capped", "influence", "rowwise", "hybrid"]
 State = tuple[Array, ...]
 
 # Rows and states kept for comparison with their neighbours.
@@ -284,7 +285,7 @@ def tolerance(
     fault: Fault,
     budget: float,
     *,
-    by: str = "fep",
+    by: By = "fep",
     inputs: npt.ArrayLike | None = None,
     margin: Margin = None,
 ) -> Frontier:
