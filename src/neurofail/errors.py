@@ -29,3 +29,10 @@ class InversionError(NeurofailError):
     def __init__(self, message: str, witness: object = None) -> None:
         super().__init__(message)
         self.witness = witness
+
+
+class CampaignError(NeurofailError):
+    """A campaign stopped before its end: a full disk, a failing shard, a lost cluster.
+
+    Whatever was finished is kept, and the same command resumes it.
+    """

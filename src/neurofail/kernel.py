@@ -24,6 +24,7 @@ from neurofail.tally import Setup, Sum, Tally, replay
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
 Progress = Callable[[int, "Sum"], None]
+Keep = Callable[[int, Records], None]
 
 # A unit of work: long enough that Python's part vanishes, short enough that Ctrl-C is answered at once.
 _UNIT_SECONDS = 0.05
@@ -128,10 +129,11 @@ class _Done:
 class _Crew:
     """Threads that share out the units of one session, each with a desk of its own."""
 
-    def __init__(self, session: Session, threads: int, epsilon: float) -> None:
+    def __init__(self, session: Session, threads: int, epsilon: float, keep: Keep | None) -> None:
         self._session = session
         self._threads = threads
         self._epsilon = epsilon
+        self._keep = keep
         self._local = threading.local()
 
     def work(self, unit: _Unit) -> _Done:
@@ -140,7 +142,10 @@ class _Crew:
             self._local.desk = self._session.desk()
         began = time.perf_counter()
         rows, levels = self._session.rows(unit.start, unit.count)
-        records = self._session.evaluate(rows, levels, unit.first, unit.last, self._local.desk)
+        each = self._keep is not None
+        records = self._session.evaluate(rows, levels, unit.first, unit.last, self._local.desk, each)
+        if self._keep is not None:
+            self._keep(unit.start, records)
         totals = None
         if unit.last - unit.first == self._session.blocks:
             totals = self._session.tally(records, self._epsilon)
@@ -171,12 +176,12 @@ class _Crew:
 class _Pace:
     """How many configurations make a unit, learnt while they run. It changes no result."""
 
-    def __init__(self, net: Network, inputs: int, slots: int) -> None:
+    def __init__(self, net: Network, inputs: int, kept: int) -> None:
         work = sum(w.size for w in net.weights[1:]) + 1
         self._rate = _FIRST_RATE / work  # evaluations per second
         self._inputs = inputs
         # Rows, levels and records of all units in flight stay within tens of megabytes.
-        self._most = max(1, min(_MOST_CONFIGURATIONS, (1 << 21) // (slots + 1)))
+        self._most = max(1, min(_MOST_CONFIGURATIONS, (1 << 21) // (kept + 1)))
         self._last = 64
 
     def parts(self, blocks: int, configurations: int, threads: int) -> int:
@@ -217,6 +222,7 @@ def run(
     stop: int | None = None,
     epsilon: float = math.inf,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> Tally:
     """Runs every configuration of a plan (or of a part of it) on every input.
 
@@ -232,6 +238,8 @@ def run(
     start, stop : the part of the plan to run
     epsilon : configurations with a worst error above it are counted
     progress : called now and then with the configurations done and the `Sum` so far
+    keep : called with the first index and the `Records` (each input's error included) of successive
+        configurations, in no order and from several threads
 
     Raises
     ------
@@ -263,10 +271,10 @@ def run(
     if start == stop:
         return Tally.empty(setup)
     session = open_session(chosen, plan, x, setup.dtype)
-    crew = _Crew(session, crew_size, setup.epsilon)
+    crew = _Crew(session, crew_size, setup.epsilon, keep)
     for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
         pass
-    total = _campaign(session, crew, setup, start, stop, crew_size, progress)
+    total = _campaign(session, crew, setup, start, stop, crew_size, progress, whole_inputs=keep is not None)
     row = _worst_input(session, total.worst)
     worst = replay(plan, x, total.worst, row, total.error)
     return Tally(
@@ -293,10 +301,12 @@ def _campaign(
     stop: int,
     threads: int,
     progress: Progress | None,
+    whole_inputs: bool,
 ) -> Sum:
     plan = setup.plan
-    pace = _Pace(plan.net, session.inputs, plan.slots)
-    parts = _ranges(session.blocks, pace.parts(session.blocks, stop - start, threads))
+    pace = _Pace(plan.net, session.inputs, plan.slots + (session.inputs if whole_inputs else 0))
+    cuts = 1 if whole_inputs else pace.parts(session.blocks, stop - start, threads)
+    parts = _ranges(session.blocks, cuts)
 
     def units() -> Iterator[_Unit]:
         at = start

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -19,7 +19,9 @@ import numpy.typing as npt
 from neurofail import _reference
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.plans import Plan
+from neurofail.faults import from_dict as fault_of
+from neurofail.network import Network, whole
+from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.records import BINS, Totals
 
 Array = npt.NDArray[np.float64]
@@ -50,6 +52,31 @@ class Setup:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of `describe`."""
         return sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def from_dict(cls, net: Network, inputs: Array, record: Mapping[str, object]) -> Setup:
+        """The question that `describe` described, put to this network and these inputs.
+
+        Raises InputError where the record is damaged, or was made for another network or other inputs.
+        """
+        try:
+            faults = [fault_of(fault) for fault in record["faults"]]  # type: ignore[attr-defined]  # caught below
+            asked = {"failures": record["failures"], "total": record["totals"], "at_most": record["at_most"]}
+            plan: Plan
+            if record["plan"] == "sampled":
+                drawn = {"count": record["count"], "seed": record["seed"]}
+                plan = Sampled(net, faults, **asked, **drawn)  # type: ignore[arg-type]  # the plan checks them
+            else:
+                plan = Exhaustive(net, faults, **asked)  # type: ignore[arg-type]  # the plan checks them
+            epsilon = math.inf if record["epsilon"] is None else float(record["epsilon"])  # type: ignore[arg-type]  # caught
+            setup = cls(plan, inputs, str(record["dtype"]), epsilon)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the description of the campaign is damaged ({error})") from None
+        # JSON has lists where the description has tuples.
+        told, found = dict(record), json.loads(json.dumps(setup.describe()))
+        if told != found:
+            raise InputError(f"{differing(told, found)} differ from what the description says")
+        return setup
 
 
 @dataclass(frozen=True)
@@ -83,6 +110,11 @@ class Worst:
             "output": self.output,
             "measured": _plain(self.measured),
         }
+
+
+def differing(a: Mapping[str, object], b: Mapping[str, object]) -> str:
+    """The names under which two records hold different values."""
+    return ", ".join(sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))
 
 
 def _plain(number: float) -> float | str:
@@ -164,9 +196,8 @@ class Tally:
         Raises InputError if they answer different questions, or if a configuration is in both.
         """
         if self.setup.digest != other.setup.digest:
-            mine, theirs = self.setup.describe(), other.setup.describe()
-            differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-            raise InputError(f"these tallies belong to different campaigns: {', '.join(differing)} differ")
+            names = differing(self.setup.describe(), other.setup.describe())
+            raise InputError(f"these tallies belong to different campaigns: {names} differ")
         return replace(
             self,
             backends=tuple(sorted({*self.backends, *other.backends})),
@@ -195,6 +226,35 @@ class Tally:
             "histogram": {str(int(i)): int(self.histogram[i]) for i in occupied},
         }
 
+    @classmethod
+    def from_dict(cls, setup: Setup, record: Mapping[str, object]) -> Tally:
+        """The tally that `to_dict` wrote, for a setup known beforehand; `record["setup"]` is not read.
+
+        Nothing is believed that can be checked: counts must fit together, the witness must lie in the ranges
+        and be the plan's. Whether its error is right, `replay` tells. Raises InputError.
+        """
+        try:
+            ranges = union((), [(whole(a, "range"), whole(b, "range")) for a, b in record["ranges"]])  # type: ignore[attr-defined]  # caught
+            histogram = np.zeros(BINS, np.int64)
+            for key, number in record["histogram"].items():  # type: ignore[attr-defined]  # caught below
+                if not 0 <= int(key) < BINS:
+                    raise InputError(f"histogram entry {key} is not one of {BINS}")
+                histogram[int(key)] = whole(number, "a histogram entry")
+            sdc, due, exceeded = (whole(record[k], k) for k in ("sdc", "due", "exceeded"))
+            worst = None if record["worst"] is None else _witness(setup, record["worst"])  # type: ignore[arg-type]  # caught
+            backends = tuple(str(record["backend"]).split("+")) if ranges else ()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(f"the tally is damaged ({error})") from None
+        tally = cls(setup, backends, ranges, worst, sdc, due, exceeded, histogram)
+        if ranges and not (ranges[0][0] < ranges[0][1] and ranges[-1][1] <= setup.plan.count):
+            raise InputError(f"the tally is damaged: its ranges {ranges} are not in the plan")
+        if int(histogram.sum()) != tally.count or max(sdc + due, exceeded * tally.inputs) > tally.evaluations:
+            raise InputError("the tally is damaged: its counts do not fit together")
+        inside = worst is not None and any(a <= worst.index < b for a, b in ranges)
+        if inside != bool(ranges):
+            raise InputError("the tally is damaged: its witness was not run")
+        return tally
+
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same bytes for the same outcome."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
@@ -204,6 +264,19 @@ class Tally:
 
     def __hash__(self) -> int:
         return hash(self.to_bytes())
+
+
+def _witness(setup: Setup, record: Mapping[str, object]) -> Worst:
+    """The witness in a record, its configuration taken from the plan."""
+    index = whole(record["index"], "the witness's index")
+    row, output = whole(record["input"], "the witness's input"), whole(record["output"], "its output")
+    error, measured = (float(record[k]) for k in ("error", "measured"))  # type: ignore[arg-type]  # the caller catches
+    if row >= len(setup.inputs) or output >= setup.plan.net.widths[-1] or not (error >= 0 and measured >= 0):
+        raise ValueError("the witness is not of this campaign")
+    configuration = setup.plan[index]
+    if record["configuration"] != configuration.to_dict():
+        raise ValueError(f"configuration {index} is another one in the plan")
+    return Worst(error, index, configuration, row, output, measured)
 
 
 def _worse(a: Worst | None, b: Worst | None) -> Worst | None:

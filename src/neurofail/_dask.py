@@ -1,0 +1,82 @@
+"""The only file that touches Dask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from traceback import format_exception
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, WorkerPlugin, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from neurofail.dyadic import Range
+from neurofail.errors import CampaignError
+from neurofail.executors import Outcome, Task, work
+
+# How long, in seconds, a count of the cluster's threads is believed.
+_RECOUNT = 2.0
+
+
+class _Briefing(WorkerPlugin):  # type: ignore[misc]  # distributed's class is untyped
+    """The task, as the scheduler hands it to every worker when it starts or joins."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+
+def _on_worker(name: str, block: Range) -> Outcome:
+    return work(get_worker().plugins[name].task, block, 1)
+
+
+class Cluster:
+    """A crew on a cluster; see `executors.Crew`."""
+
+    def __init__(self, client: Client, task: Task) -> None:
+        self._client = client
+        self._name = f"neurofail-{uuid4().hex}"
+        self._client.register_plugin(_Briefing(task), name=self._name)
+        self._out: dict[Any, tuple[Range, Any]] = {}
+        self._completed = as_completed(loop=client.loop)
+        self._threads, self._counted = 0, -_RECOUNT
+
+    def capacity(self) -> int:
+        """Two shards for every thread: one runs while the next waits beside it."""
+        if time.monotonic() - self._counted > _RECOUNT:
+            self._threads = sum(self._client.nthreads().values())
+            self._counted = time.monotonic()
+        return 2 * max(1, self._threads)
+
+    def submit(self, blocks: Sequence[Range]) -> None:
+        """Gives out shards in one message."""
+        keys = [(self._name, *block) for block in blocks]
+        futures = self._client.map(_on_worker, [self._name] * len(blocks), blocks, key=keys, pure=False)
+        for future, block in zip(futures, blocks, strict=True):
+            self._out[future.key] = block, future
+        self._completed.update(futures)
+
+    def results(self) -> Sequence[Outcome]:
+        """What has come back; the cluster has by then run a lost worker's shards again."""
+        batch = self._completed.next_batch()
+        good = [future for future in batch if future.status == "finished"]
+        outcomes = list(self._client.gather(good))
+        for future in batch:
+            block, _ = self._out.pop(future.key)
+            if future.status == "cancelled":
+                raise CampaignError("the scheduler is gone; every finished shard is kept: run the same again")
+            if future.status == "error":
+                outcomes.append(Outcome(block, None, None, _reason(future.exception()), "", 0.0))
+        return outcomes
+
+    def close(self) -> None:
+        """Drops what is still out, and takes the task off the workers."""
+        if self._client.status == "running":
+            self._client.cancel([future for _, future in self._out.values()], force=True)
+            self._client.unregister_worker_plugin(self._name)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KilledWorker):
+        return f"every worker that ran it died: {error}"
+    return "".join(format_exception(error))
