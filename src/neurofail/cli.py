@@ -11,7 +11,7 @@ from typing import NoReturn, get_args
 
 from neurofail import __version__
 from neurofail.bounds.frontier import By
-from neurofail.errors import InputError, NeurofailError, UnsoundError
+from neurofail.errors import CampaignError, InputError, NeurofailError, UnsoundError
 from neurofail.faults import KINDS, Fault, fault_from
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Plan, Sampled
@@ -43,9 +43,9 @@ def _capacity(text: str) -> float | tuple[float, ...]:
     return parts[0] if len(parts) == 1 else parts
 
 
-def _add_fault(parser: argparse.ArgumentParser) -> None:
+def _add_fault(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     group = parser.add_argument_group("what fails")
-    group.add_argument("--fault", required=True, choices=KINDS, help="the kind of failure")
+    group.add_argument("--fault", required=required, choices=KINDS, help="the kind of failure")
     group.add_argument("--value", type=float, help="stuck-at: the value transmitted")
     group.add_argument("--capacity", type=_capacity, help="byzantine: C, or LOW,HIGH")
     group.add_argument(
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, help="all cores by default")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.add_argument("--json", action="store_true", help="JSON on standard output")
+    _add_folder(run)
     run.set_defaults(run=_run)
 
     worst = commands.add_parser("worst", help="the exact worst case, without enumerating")
@@ -125,7 +126,56 @@ def _parser() -> argparse.ArgumentParser:
     )
     tolerate.add_argument("--json", action="store_true", help="JSON on standard output")
     tolerate.set_defaults(run=_tolerate)
+    _add_campaigns(commands)
     return parser
+
+
+def _add_folder(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("a campaign in a folder, which the same command resumes")
+    group.add_argument("--out", metavar="DIR", help="keep finished shards there")
+    group.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, from 1 (array jobs)")
+    group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on this Dask cluster")
+    group.add_argument("--records", action="store_true", help="keep every configuration's record (Parquet)")
+    group.add_argument(
+        "--until", type=float, metavar="WIDTH", help="stop when the rates' 95 %% intervals are this narrow"
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from neurofail import commands
+
+    return commands.shard(text)
+
+
+def _add_campaigns(commands: argparse._SubParsersAction[_Parser]) -> None:
+    merge = commands.add_parser("merge", help="join folders of one campaign, run in different places")
+    merge.add_argument("folders", nargs="+", metavar="DIR")
+    merge.add_argument("--out", metavar="DIR", help="a new folder; the first one named by default")
+    merge.set_defaults(run=_merge)
+
+    report = commands.add_parser("report", help="what a campaign's folder holds, against the bounds")
+    report.add_argument("folders", nargs="+", metavar="DIR", help="several: the strata of one question")
+    report.set_defaults(run=_report)
+
+    diff = commands.add_parser("diff", help="is the new network more fragile? exit code 1 if so")
+    diff.add_argument("old", metavar="OLD", help="a campaign's folder")
+    diff.add_argument("new", metavar="NEW", help="the same campaign's on the new network")
+    diff.set_defaults(run=_diff)
+
+    plan = commands.add_parser("plan", help="how many configurations to draw")
+    plan.add_argument("model", metavar="MODEL", nargs="?", help="a network file, to count its configurations")
+    plan.add_argument("--population", type=int, metavar="N", help="how many configurations there are")
+    plan.add_argument("--margin", type=float, default=0.01, help="half the interval's width (0.01)")
+    plan.add_argument("--width", type=float, help="the whole width of a Wilson interval instead")
+    plan.add_argument("--rate", type=float, default=0.5, help="the rate expected (0.5, the worst case)")
+    _add_fault(plan, required=False)
+    _add_counts(plan)
+    plan.set_defaults(run=_plan_size)
+
+    for command in (merge, report, diff, plan):
+        command.add_argument("--json", action="store_true", help="JSON on standard output")
+    for command in (diff, plan):
+        command.add_argument("--confidence", type=float, default=0.95, help="of the intervals (0.95)")
 
 
 def _fault(args: argparse.Namespace) -> Fault:
@@ -191,6 +241,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.replay is not None:
         print(report.configuration(net, plan, inputs, args.replay))
         return HOLDS
+    if args.out is not None:
+        return _run_in_folder(args, net, inputs, plan)
+    for option in ("shard", "scheduler", "records", "until"):
+        if getattr(args, option):
+            raise InputError(f"--{option} needs a folder to keep its shards in: add --out DIR")
     with bar(plan.count, "configurations", quiet=args.quiet) as progress:
         tally = run(
             net,
@@ -268,14 +323,62 @@ def _tolerate(args: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: Plan) -> int:
+    from neurofail import commands
+    from neurofail.folder import Folder
+    from neurofail.progress import bar
+
+    def say(line: str) -> None:
+        print(f"neurofail: {line}", file=sys.stderr)
+
+    with bar(plan.count, "configurations", quiet=args.quiet) as progress:
+        commands.run(args, net, inputs, plan, progress, say)
+    ladder = commands.show(Folder.open(args.out), args.json, "run")
+    # What was asked is done, be it a part: whether the whole is, `report` says.
+    return commands.code(ladder, True)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from neurofail import commands
+
+    return commands.merge(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from neurofail import commands
+
+    return commands.show_folders(args)
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from neurofail import commands
+
+    return commands.diff(args)
+
+
+def _plan_size(args: argparse.Namespace) -> int:
+    from neurofail import commands
+    from neurofail.formats import load
+
+    if args.model is None:
+        return commands.plan(args, None, None)
+    if args.fault is None:
+        raise InputError("with a MODEL, name the --fault and its counts")
+    return commands.plan(args, load(args.model), _fault(args))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 holds, 1 epsilon exceeded, 2 unusable, 3 interrupted."""
+    said = sys.argv[1:] if arguments is None else arguments
     try:
-        args = _parser().parse_args(arguments)
+        args = _parser().parse_args(said)
         command: Callable[[argparse.Namespace], int] = args.run
         code = command(args)
         sys.stdout.flush()
         return code
+    except CampaignError as error:
+        print(f"neurofail: {error}", file=sys.stderr)
+        return INTERRUPTED
     except NeurofailError as error:
         print(f"neurofail: {error}", file=sys.stderr)
         return UNUSABLE
@@ -287,5 +390,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("neurofail: not enough memory for this; run fewer inputs at a time", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
-        print("neurofail: interrupted", file=sys.stderr)
+        kept = "; every finished shard is kept, the same command resumes" if "--out" in said else ""
+        print(f"neurofail: interrupted{kept}", file=sys.stderr)
         return INTERRUPTED

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from neurofail import _reference
+from neurofail import _reference, statistics
 from neurofail.bounds import Bounds
 from neurofail.budget import Budget
 from neurofail.compare import Ladder
 from neurofail.faults import Fault
 from neurofail.network import Network
-from neurofail.plans import Plan, Sampled
+from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.search import WorstCase
 from neurofail.tally import Array, Tally, replay
 
@@ -61,7 +61,7 @@ def size(tally: Tally) -> str:
 
 def rate(count: int, of: int) -> str:
     """A share in percent with its counts."""
-    return f"{100 * count / of if of else 0.0:.4g} % ({count:,} of {of:,} evaluations)"
+    return f"{percent(count / of if of else 0.0)} ({count:,} of {of:,} evaluations)"
 
 
 def observed(tally: Tally) -> list[tuple[str, str]]:
@@ -69,18 +69,47 @@ def observed(tally: Tally) -> list[tuple[str, str]]:
     worst = tally.worst
     if worst is None:
         return [("observed", "nothing was run")]
+    known = isinstance(tally.plan, Exhaustive) and tally.complete
     rows = [
-        ("observed", f"worst error {number(worst.error)}, replayed by the float64 reference"),
+        (
+            "observed",
+            f"{'worst' if known else 'largest'} error {number(worst.error)}, "
+            "replayed by the float64 reference",
+        ),
         ("", f"configuration {worst.index}: {worst.configuration}"),
         ("", f"input {worst.input}, output {worst.output}"),
+        ("", statistics.maximum(tally)),
     ]
-    if isinstance(tally.plan, Sampled):
-        rows.append(("", "the largest of a sample, not the worst case: others may be worse"))
+    rates = statistics.rates(tally)
     if tally.plan.net.widths[-1] > 1:
         rows.append(("SDC", f"top-1 class changed in {rate(tally.sdc, tally.evaluations)}"))
+        rows += intervals(rates["sdc"])
     if tally.due:
         rows.append(("DUE", f"NaN or infinite output in {rate(tally.due, tally.evaluations)}"))
+        rows += intervals(rates["due"])
+    if "exceeded" in rates:
+        share = f"{percent(rates['exceeded'].value)} ({tally.exceeded:,} of {tally.count:,} configurations)"
+        rows.append(("exceeded", f"an error above {number(tally.setup.epsilon)} in {share}"))
+        rows += intervals(rates["exceeded"])
+        if not tally.exceeded and rates["exceeded"].kind == "sample":
+            most = percent(statistics.rule_of_three(tally.count))
+            rows.append(("", f"none seen: with confidence 0.95 at most {most} (rule of three)"))
     return rows
+
+
+def percent(share: float) -> str:
+    """A share in percent, four significant digits."""
+    return f"{100 * share:.4g} %"
+
+
+def intervals(found: statistics.Rate) -> list[tuple[str, str]]:
+    """What a sample says of a rate; nothing where every configuration was run."""
+    if found.kind == "prefix":
+        return [("", "of those run so far, which are no random sample of the others")]
+    if found.wilson is None or found.exact is None:
+        return []
+    wilson, exact = (f"{percent(i.low)} to {percent(i.high)}" for i in (found.wilson, found.exact))
+    return [("", f"95 % interval {wilson} (Wilson), {exact} (Clopper-Pearson), by configurations")]
 
 
 def bounds(found: Bounds, observed_error: float | None) -> list[str]:

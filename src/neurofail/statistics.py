@@ -138,7 +138,7 @@ def rule_of_three(trials: int, confidence: float = 0.95) -> float:
 
 
 def rates(tally: Tally, confidence: float = 0.95) -> dict[str, Rate]:
-    """The rates of a tally: `sdc` and `due` (mean share of inputs), and `exceeded` (of configurations).
+    """The rates of a tally: `sdc`, `due` (mean share of inputs) and, of an epsilon, `exceeded`.
 
     A configuration's share of inputs lies in [0, 1], so its variance is at most that of a yes or no with
     the same mean: the intervals of `sdc` and `due` count each configuration as one draw, which is safe
@@ -146,12 +146,15 @@ def rates(tally: Tally, confidence: float = 0.95) -> dict[str, Rate]:
     """
     if not tally.count:
         raise InputError("nothing has been run yet, so there is no rate")
-    counts = {
-        "sdc": tally.sdc / tally.inputs,
-        "due": tally.due / tally.inputs,
-        "exceeded": float(tally.exceeded),
-    }
-    return {name: _rate(tally, successes, confidence) for name, successes in counts.items()}
+    return {name: _rate(tally, successes, confidence) for name, successes in successes(tally).items()}
+
+
+def successes(tally: Tally) -> dict[str, float]:
+    """What is counted, in configurations; exceedance only where an epsilon was given."""
+    counts = {"sdc": tally.sdc / tally.inputs, "due": tally.due / tally.inputs}
+    if not math.isinf(tally.setup.epsilon):
+        counts["exceeded"] = float(tally.exceeded)
+    return counts
 
 
 def _rate(tally: Tally, successes: float, confidence: float) -> Rate:
@@ -172,20 +175,14 @@ def maximum(tally: Tally, confidence: float = 0.95) -> str:
     A sampled maximum is never the worst case. If a share q of all configurations exceeded it, a sample of
     n would have missed them all with probability (1 - q)^n; so with confidence 1 - a, q <= ln(1/a) / n.
     """
-    if tally.worst is None:
-        return "nothing has been run"
-    seen = f"{tally.worst.error:.6g}"
     if not isinstance(tally.plan, Sampled):
         if tally.complete:
-            return f"worst error {seen}, over every configuration"
-        return (
-            f"largest error so far {seen}, over {tally.count:,} of {tally.plan.count:,} configurations; "
-            "the worst case can be larger"
-        )
+            return "every configuration was run: this is the worst case for these inputs"
+        return "not every configuration has been run: the worst case can be larger"
     share = rule_of_three(tally.count, confidence)
     return (
-        f"largest error sampled {seen}; the worst case can be larger: with confidence {confidence:g}, "
-        f"at most {share:.3g} of configurations exceed it (ln(1/a)/n, n = {tally.count:,})"
+        f"sampled: the worst case can be larger; with confidence {confidence:g}, at most {share:.3g} of "
+        f"configurations exceed it (ln(1/a)/n, n = {tally.count:,})"
     )
 
 
@@ -256,10 +253,9 @@ def looks(count: int) -> Iterator[int]:
 
 
 def narrow(tally: Tally, width: float, confidence: float = 0.95) -> bool:
-    """Whether the SDC rate (and, where an epsilon was given, the exceedance rate) is known closely enough."""
-    wanted = ["sdc"] if math.isinf(tally.setup.epsilon) else ["sdc", "exceeded"]
-    counts = {"sdc": tally.sdc / tally.inputs, "exceeded": float(tally.exceeded)}
-    return all(wilson(counts[name], tally.count, confidence).width <= width for name in wanted)
+    """Whether every rate of a sampled campaign is known this closely, by its Wilson interval."""
+    counts = successes(tally)
+    return all(wilson(k, tally.count, confidence).width <= width for k in counts.values())
 
 
 @dataclass(frozen=True)
@@ -333,6 +329,45 @@ def stratified(
         clopper_pearson(value * effective, effective, confidence),
         "sample",
     )
+
+
+def combine(tallies: Sequence[Tally], confidence: float = 0.95) -> dict[str, Rate]:
+    """The rates of "so many failures anywhere" from a sample of each of its `strata`.
+
+    Raises InputError unless the tallies are the strata of one question, each once and none missing.
+    """
+    spread = {_spread(tally): tally for tally in tallies}
+    if len(spread) != len(tallies):
+        raise InputError("two of these campaigns sample the same stratum; give each stratum once")
+    first = tallies[0]
+    net, fault = first.plan.net, first.plan.budget.faults[0]
+    parts = strata(net, fault, sum(_spread(first)))
+    missing = [str(part.failures) for part in parts if part.failures not in spread]
+    if missing or len(parts) != len(spread):
+        raise InputError(
+            f"strata missing: {', '.join(missing) or 'none, but others are too many'}; "
+            f"all of {sum(_spread(first))} failures anywhere are needed"
+        )
+    for tally in tallies:
+        for name in ("network", "inputs", "dtype", "epsilon", "faults"):
+            if tally.setup.describe()[name] != first.setup.describe()[name]:
+                raise InputError(f"these strata belong to different campaigns: {name} differs")
+    weights = [part.weight for part in parts]
+    ordered = [spread[part.failures] for part in parts]
+    return {
+        name: stratified(weights, [(successes(t)[name], t.count) for t in ordered], confidence)
+        for name in successes(first)
+    }
+
+
+def _spread(tally: Tally) -> tuple[int, ...]:
+    """How a stratum's failures spread over the layers."""
+    budget = tally.plan.budget
+    if not isinstance(tally.plan, Sampled) or budget.at_most or budget.failures is None:
+        raise InputError("a stratum is a sample of exact counts in each layer")
+    if len(budget.faults) != 1:
+        raise InputError("a stratum has one kind of failure")
+    return budget.failures[0]
 
 
 def newcombe(old: tuple[float, int], new: tuple[float, int], confidence: float = 0.95) -> Interval:
