@@ -44,7 +44,7 @@ def run(
     inputs: Array,
     plan: Plan,
     progress: Progress,
-    say: campaign.Notice,
+    notice: campaign.Notice,
 ) -> Tally:
     """Runs or resumes the campaign in `args.out`."""
     executor: Executor = Threads(args.threads)
@@ -82,7 +82,7 @@ def state(folder: Folder, tally: Tally) -> list[Pair]:
         ("campaign", f"{folder.path}, by neurofail {folder.version}"),
         (
             "",
-            f"{shards:,} shards in {seconds:,.1f} worker seconds, by {', '.join(sorted(machines)) or 'nobody'}",
+            f"{shards:,} shards in {seconds:,.1f} worker seconds by {', '.join(sorted(machines)) or 'none'}",
         ),
     ]
     if missing:
