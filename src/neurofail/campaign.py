@@ -32,6 +32,7 @@ _GROWTH = 8
 # A long campaign makes its shards longer, for the sake of the number of files, but not without end.
 _FILES = 10_000
 _LONGEST_SECONDS = 600.0
+_LEAST_SECONDS = 0.2
 _PAUSE_SECONDS = 0.2
 
 Notice = Callable[[str], None]
@@ -51,8 +52,10 @@ class Pace:
             return min(_FIRST, max(1, left // capacity))
         target = max(self._seconds, left / (self._rate * capacity * _FILES))
         size = int(min(target, _LONGEST_SECONDS) * self._rate)
-        # Towards the end the shards get smaller, so that all workers finish together.
-        return max(1, min(size, _GROWTH * self._largest, left // (2 * capacity)))
+        # Towards the end the shards get smaller, so that all workers finish together; but not so small that
+        # their overhead outweighs it.
+        fair = max(left // (2 * capacity), int(min(_LEAST_SECONDS, self._seconds) * self._rate))
+        return max(1, min(size, _GROWTH * self._largest, fair))
 
     def learn(self, outcome: Outcome) -> None:
         """Takes a shard's speed, in configurations per second, into account."""

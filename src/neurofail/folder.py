@@ -160,15 +160,18 @@ class Folder:
         target = self.path / "manifest.json"
         if not target.exists():
             beside = self.path / f".manifest.json.{os.uname().nodename}.{os.getpid()}"
-            write_whole(beside, _sealed(self.manifest()))
             try:
+                write_whole(beside, _sealed(self.manifest()))
                 # A link never replaces: of two that begin at once, one wins and the other is compared.
                 os.link(beside, target)
             except FileExistsError:
                 pass
-            except OSError:
-                os.replace(beside, target)
-            beside.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
+                    raise
+                os.replace(beside, target)  # a file system without links
+            finally:
+                beside.unlink(missing_ok=True)
             flush(self.path)
         found = _manifest(self.path)
         if found != json.loads(canonical(self.manifest())):
