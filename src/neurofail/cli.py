@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from neurofail import __version__
 from neurofail.bounds.frontier import By
@@ -16,6 +16,9 @@ from neurofail.faults import KINDS, Fault, fault_from
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.tally import Array
+
+if TYPE_CHECKING:
+    from neurofail.search import WorstCase
 
 HOLDS, EXCEEDED, UNUSABLE, INTERRUPTED = 0, 1, 2, 3
 SCHEMA = 1
@@ -233,7 +236,6 @@ def _run(args: argparse.Namespace) -> int:
     from neurofail.formats import load
     from neurofail.kernel import run
     from neurofail.progress import bar
-    from neurofail.search import worst_case
 
     net = load(args.model)
     plan = _plan(args, net)
@@ -241,11 +243,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.replay is not None:
         print(report.configuration(net, plan, inputs, args.replay))
         return HOLDS
+    for option in ("shard", "scheduler", "records", "until"):
+        if getattr(args, option) and args.out is None:
+            raise InputError(f"--{option} needs a folder to keep its shards in: add --out DIR")
     if args.out is not None:
         return _run_in_folder(args, net, inputs, plan)
-    for option in ("shard", "scheduler", "records", "until"):
-        if getattr(args, option):
-            raise InputError(f"--{option} needs a folder to keep its shards in: add --out DIR")
     with bar(plan.count, "configurations", quiet=args.quiet) as progress:
         tally = run(
             net,
@@ -257,13 +259,19 @@ def _run(args: argparse.Namespace) -> int:
             epsilon=float("inf") if args.epsilon is None else args.epsilon,
             progress=progress,
         )
-    exact = worst_case(net, inputs, _fault(args), **_asked(args)) if args.exact else None  # type: ignore[arg-type]  # argparse's
-    ladder = compare(tally, args.epsilon, exact=exact)
+    ladder = compare(tally, args.epsilon, exact=_exact(args, net, inputs))
     if args.json:
         _print_json("run", ladder.to_dict())
     else:
         print(ladder)
     return HOLDS if ladder.holds else EXCEEDED
+
+
+def _exact(args: argparse.Namespace, net: Network, inputs: Array) -> WorstCase | None:
+    """The exact worst case, where it was asked for."""
+    from neurofail.search import worst_case
+
+    return worst_case(net, inputs, _fault(args), **_asked(args)) if args.exact else None  # type: ignore[arg-type]  # argparse's
 
 
 def _worst(args: argparse.Namespace) -> int:
@@ -333,7 +341,7 @@ def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: 
 
     with bar(plan.count, "configurations", quiet=args.quiet) as progress:
         commands.run(args, net, inputs, plan, progress, say)
-    ladder = commands.show(Folder.open(args.out), args.json, "run")
+    ladder = commands.show(Folder.open(args.out), args.json, "run", _exact(args, net, inputs))
     # What was asked is done, be it a part: whether the whole is, `report` says.
     return commands.code(ladder, True)
 

@@ -19,6 +19,7 @@ from neurofail.folder import Folder
 from neurofail.kernel import Progress
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Plan
+from neurofail.search import WorstCase
 from neurofail.tally import Array, Tally
 
 Pair = tuple[str, str]
@@ -92,11 +93,11 @@ def state(folder: Folder, tally: Tally) -> list[Pair]:
     return rows
 
 
-def show(folder: Folder, as_json: bool, command: str) -> Ladder | None:
+def show(folder: Folder, as_json: bool, command: str, exact: WorstCase | None = None) -> Ladder | None:
     """Prints what a folder holds; the ladder, or None where nothing has been run."""
     tally, damaged = folder.load()
     epsilon = None if math.isinf(folder.setup.epsilon) else folder.setup.epsilon
-    ladder = compare(tally, epsilon) if tally.count else None
+    ladder = compare(tally, epsilon, exact=exact) if tally.count else None
     if as_json:
         print_json(
             command,
