@@ -16,8 +16,9 @@ typedef struct nf_packed {
     int32_t inputs;
     int32_t neurons;
     int32_t activation;
+    int32_t pitch;       /* neurons, filled up to whole vectors */
     int32_t height;      /* rows of weights in a panel; the last panel may have fewer */
-    const void *columns; /* (inputs, neurons): what one source sends to every neuron */
+    const void *columns; /* (inputs, pitch): what one source sends to every neuron */
     const void *panels;  /* panel by panel, (inputs, rows of the panel): a matrix product's left side */
     const void *biases;
     double parameters[2];

@@ -250,11 +250,27 @@ static int next_block(const block *at)
     return more;
 }
 
+/* Whether the last block's last row is simply the last to be written, and is all that most steps change. */
+static int plain(const nf_plan *plan, const block *last, int32_t *state)
+{
+    if (plan->blocks < 1 || last->field[CHOICES] != 1 || (last->choice[VARIANTS] > 1 && !last->choice[JOINT]))
+        return 0;
+    for (int b = 0; b + 1 < plan->blocks; b++) {
+        block at = block_at(plan, b, state);
+        int64_t final = at.choice[FIRST_ROW] + at.field[PLACES] * at.choice[VARIANTS] - 1;
+        if (plan->stage[final] > plan->stage[last->choice[FIRST_ROW]])
+            return 0;
+    }
+    return 1;
+}
+
 int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
 {
     if (!plan || !state || n < 0 || (n && plan->slots && !rows))
         return NF_BAD_ARGUMENT;
     int32_t *taken = block_at(plan, plan->blocks, state).state;
+    block last = block_at(plan, plan->blocks > 0 ? plan->blocks - 1 : 0, state);
+    int quick = plain(plan, &last, state);
     for (int64_t c = 0; c < n; c++, rows += plan->slots) {
         int count = 0;
         for (int b = 0; b < plan->blocks; b++) {
@@ -262,6 +278,12 @@ int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
             count = write_block(plan, &at, state[0], NULL, taken, rows, NULL, count);
         }
         pad(rows, count, plan->slots);
+        int32_t size = quick ? sizes_of(&last)[0] : 0, *end = size ? positions_of(&last, 0) + size - 1 : NULL;
+        for (; end && *end + 1 < last.field[PLACES] && c + 1 < n; c++, rows += plan->slots) {
+            memcpy(rows + plan->slots, rows, (size_t)plan->slots * sizeof *rows);
+            rows[plan->slots + count - 1] += (int32_t)last.choice[VARIANTS];
+            ++*end;
+        }
         int b = plan->blocks - 1;
         for (; b >= 0; b--) {
             block at = block_at(plan, b, state);
