@@ -10,7 +10,7 @@ from neurofail.formats import load
 from neurofail.kernel import backends, run
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Sampled
-from neurofail.search import WorstCase, WorstMargin, worst_case, worst_margin
+from neurofail.search import WorstCase, WorstInBox, WorstMargin, worst_case, worst_in_box, worst_margin
 from neurofail.tally import Tally
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "Tally",
     "UnsoundError",
     "WorstCase",
+    "WorstInBox",
     "WorstMargin",
     "backends",
     "bounds",
@@ -43,5 +44,6 @@ __all__ = [
     "run",
     "tolerance",
     "worst_case",
+    "worst_in_box",
     "worst_margin",
 ]

@@ -39,13 +39,15 @@ class Circuit(NamedTuple):
     blocking: bool  # a failed neuron blocks the error that reaches it
     ranged: bool  # a failure has a range of values, not one
     split: bool  # a failed neuron may send each receiver a value of its own (equivocation)
+    boxed: bool  # the input ranges over a box: golden values are intervals, and nothing can be measured
     rows: Array  # (O, N) the objectives: coefficients of the last stage's deviations
 
 
 class Case(NamedTuple):
-    """One input: its golden run, and what a failure may do to each neuron's output."""
+    """One input, or a box of them: the golden run, and what a failure may do to each neuron's output."""
 
-    pre: Array  # (S, N) golden pre-activations
+    pre: Array  # (S, N) golden pre-activations; of a box, the least
+    pre_high: Array  # (S, N) of a box, the greatest
     out: Array  # (S, N) golden outputs
     low: Array  # (S, N) the deviations that a failure may cause, from low
     high: Array  # (S, N) to high

@@ -107,6 +107,7 @@ class Problem:
             blocking=self.fault.blocking,
             ranged=self.effect.low < self.effect.high,
             split=isinstance(self.fault, Byzantine) and self.fault.equivocate,
+            boxed=False,
             rows=rows,
         )
 
@@ -142,18 +143,22 @@ class Problem:
             low[k, :width], high[k, :width] = self.effect.low - base, self.effect.high - base
         senders = self.circuit.width[0]
         weight = self.net.weights[self.start][:, :senders]
+        sizes = [np.abs(y[index]) for y in self.golden[1]]
         return Case(
+            pre,
             pre,
             out,
             low,
             high,
             *ranking(weight, low[0, :senders], high[0, :senders]),
-            offset=self.offsets[index],
-            slack=self._rounding(index, low, high),
+            offset=np.ascontiguousarray(self.offsets[index]),
+            slack=self.rounding(sizes, self.offsets[index], low, high),
         )
 
-    def _rounding(self, index: int, low: Array, high: Array) -> Array:
-        """What rounding can move each objective of one input by, either way; (O,).
+    def rounding(self, golden: list[Array], offset: Array, low: Array, high: Array) -> Array:
+        """What rounding can move each objective by, either way; (O,).
+
+        golden : the magnitudes |y^0| .. |y^{L+1}|; low, high : the deviations of failures, (S, N).
 
         Golden run, faulty run and every relaxation are sums of products and activations. Each makes, at a
         neuron of fan-in n, an error of at most (n + 32) units of rounding of the magnitudes it adds up
@@ -161,24 +166,23 @@ class Problem:
         objective by at most its influence (bounds.md, sections 4 and 5); the four of them are added.
         """
         net = self.net
-        sizes, local = np.abs(self.inputs[index]), []
+        sizes, local = golden[0], []
         deviation = np.zeros_like(sizes)
         for layer in range(1, net.depth + 1):
             weight, phi = np.abs(net.weights[layer - 1]), net.activations[layer - 1]
             reach = weight @ (sizes + deviation) + np.abs(net.biases[layer - 1])
             sound = np.minimum(phi.lipschitz * (weight @ deviation), phi.range[1] - phi.range[0])
-            golden = np.abs(self.golden[1][layer][index])
             deviation = sound
             if layer >= self.start:
                 width, k = net.widths[layer], layer - self.start
                 failed = np.maximum(np.abs(low[k, :width]), np.abs(high[k, :width]))
                 deviation = np.maximum(sound, failed) if self.fault.blocking else sound + failed
-            sizes = golden
+            sizes = golden[layer]
             units = 4.0 * _UNIT * (weight.shape[1] + 32)
             local.append(units * (phi.lipschitz * reach + sizes + deviation))
         influence = np.abs(self.rows)
         total = 4.0 * _UNIT * (self.rows.shape[1] + 32) * (influence @ (sizes + deviation))
-        total += 4.0 * _UNIT * np.abs(self.offsets[index])
+        total += 4.0 * _UNIT * np.abs(offset)
         for layer in range(net.depth, 0, -1):
             total += influence @ local[layer - 1]
             influence = (influence * net.activations[layer - 1].lipschitz) @ np.abs(net.weights[layer - 1])

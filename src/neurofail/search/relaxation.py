@@ -36,7 +36,7 @@ from neurofail.search.circuit import (
     copy,
 )
 from neurofail.search.compiled import inner
-from neurofail.search.shapes import line, value
+from neurofail.search.shapes import line, steepness, value
 
 
 @inner
@@ -138,6 +138,39 @@ def _leave(circuit: Circuit, k: int, state: States, left: int, low: Array, high:
 
 
 @inner
+def _slopes(circuit: Circuit, case: Case, k: int, j: int, desk: Desk) -> tuple[float, float]:
+    """The slopes of a neuron's activation between its golden and its faulty pre-activations, of a box."""
+    low = case.pre[k, j] + min(desk.of[E_LOW, k, j], 0.0)
+    high = case.pre_high[k, j] + max(desk.of[E_HIGH, k, j], 0.0)
+    return steepness(circuit.code[k], circuit.gain[k], circuit.first[k], circuit.second[k], low, high)
+
+
+@inner
+def _deviate(circuit: Circuit, case: Case, k: int, j: int, desk: Desk) -> None:
+    """The interval of a sound neuron's output deviation, of a box: slope times pre-activation deviation."""
+    least, most = _slopes(circuit, case, k, j, desk)
+    e_low, e_high = desk.of[E_LOW, k, j], desk.of[E_HIGH, k, j]
+    low = min(least * e_low, most * e_low, least * e_high, most * e_high)
+    high = max(least * e_low, most * e_low, least * e_high, most * e_high)
+    if np.isnan(circuit.turning[k]):
+        s, t = case.pre[k, j], case.pre_high[k, j]
+        high = min(high, _phi(circuit, k, t + e_high) - _phi(circuit, k, s))
+        low = max(low, _phi(circuit, k, s + e_low) - _phi(circuit, k, t))
+    desk.of[D_LOW, k, j], desk.of[D_HIGH, k, j] = low, high
+
+
+@inner
+def _fan(least: float, most: float, low: float, high: float, above: bool) -> tuple[float, float]:
+    """A line above (below) slope * e for every slope in [least, most] and e in [low, high]: (slope, at 0)."""
+    if above:
+        at_low, at_high = max(least * low, most * low), max(least * high, most * high)
+    else:
+        at_low, at_high = min(least * low, most * low), min(least * high, most * high)
+    slope = (at_high - at_low) / (high - low) if high > low else 0.0
+    return slope, at_low - slope * low
+
+
+@inner
 def spread(
     circuit: Circuit, case: Case, state: States, left: Ints, low: Array, high: Array, desk: Desk
 ) -> None:
@@ -149,6 +182,9 @@ def spread(
             _leave(circuit, k - 1, state, left[k - 1], low, high, desk)
         turning = circuit.turning[k]
         for j in range(circuit.width[k]):
+            if circuit.boxed:
+                _deviate(circuit, case, k, j, desk)
+                continue
             s, y = case.pre[k, j], case.out[k, j]
             least, most = s + desk.of[E_LOW, k, j], s + desk.of[E_HIGH, k, j]
             a, b = _phi(circuit, k, least), _phi(circuit, k, most)
@@ -228,17 +264,22 @@ def bound(
                 continue
             box += max(pull * desk.of[D_LOW, k, j], pull * desk.of[D_HIGH, k, j])
             s, e_low, e_high = case.pre[k, j], desk.of[E_LOW, k, j], desk.of[E_HIGH, k, j]
-            slope, x, at_x = line(
-                circuit.code[k],
-                circuit.gain[k],
-                circuit.first[k],
-                circuit.second[k],
-                s + e_low,
-                s + e_high,
-                s + desk.of[E, k, j],
-                pull > 0.0,
-            )
-            base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
+            if circuit.boxed:
+                least, most = _slopes(circuit, case, k, j, desk)
+                slope, at_zero = _fan(least, most, e_low, e_high, pull > 0.0)
+                base, push = pull * at_zero, pull * slope
+            else:
+                slope, x, at_x = line(
+                    circuit.code[k],
+                    circuit.gain[k],
+                    circuit.first[k],
+                    circuit.second[k],
+                    s + e_low,
+                    s + e_high,
+                    s + desk.of[E, k, j],
+                    pull > 0.0,
+                )
+                base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
             constant += base
             if circuit.blocking:
                 desk.of[TERM, k, j] -= base + min(push * e_low, push * e_high)

@@ -247,6 +247,36 @@ def _lower(code: int, p: float, q: float, low: float, high: float, near: float) 
 
 
 @inner
+def steepness(code: int, gain: float, p: float, q: float, low: float, high: float) -> tuple[float, float]:
+    """The least and the greatest slope of phi(x) = base(gain x) on [low, high]."""
+    low, high = gain * low, gain * high
+    flat, left, right, k0, k1, k2, _ = _pieces(code, p, q)
+    if flat:
+        least, most = math.inf, -math.inf
+        if low < left:
+            least, most = min(least, k0), max(most, k0)
+        if high > left and low < right:
+            least, most = min(least, k1), max(most, k1)
+        if high > right:
+            least, most = min(least, k2), max(most, k2)
+        if least > most:  # a single point, at a kink
+            least, most = min(k0, k1, k2), max(k0, k1, k2)
+        return gain * least, gain * most
+    at_low, at_high = slope(code, p, q, low), slope(code, p, q, high)
+    least, most = min(at_low, at_high), max(at_low, at_high)
+    if code in (_GELU, _SILU):
+        bend = _GELU_BEND if code == _GELU else _SILU_BEND
+        if low < bend < high:
+            most = slope(code, p, q, bend)
+        if low < -bend < high:
+            least = slope(code, p, q, -bend)
+    elif low < 0.0 < high:
+        # Slopes rise up to 0 and fall after it (softplus and elu: they never fall, or jump once, at 0).
+        most = max(most, slope(code, p, q, 0.0))
+    return gain * least, gain * most
+
+
+@inner
 def line(
     code: int, gain: float, p: float, q: float, low: float, high: float, near: float, above: bool
 ) -> tuple[float, float, float]:

@@ -178,6 +178,9 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
                 break
             if turn == 0:
                 at_k, at_j = _branching(circuit, here, left, work)
+            if circuit.boxed:
+                done = limit <= threshold(incumbent, case.slack[row], gap)
+                break
             _take(circuit, low, high, work)
             reached = measure(circuit, case, row, work.pick, work.of[CHOICE], work)
             if reached > best:

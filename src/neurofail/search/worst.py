@@ -74,20 +74,47 @@ def worst_case(
     >>> answer.error, answer.exact, str(answer.configuration)
     (2.0, True, 'crash of layer 1 neuron 1')
     """
+    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    return answer_error(
+        net,
+        net.check_inputs(inputs),
+        fault,
+        budget,
+        threads=threads,
+        time_limit=time_limit,
+        gap=gap,
+        incumbent=incumbent,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def answer_error(
+    net: Network,
+    inputs: Array,
+    fault: Fault,
+    budget: Budget,
+    *,
+    threads: int | None = 1,
+    time_limit: float | None = None,
+    gap: float = 0.0,
+    incumbent: Start | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[Snapshot], object] | None = None,
+) -> WorstCase:
+    """`worst_case` for counts that are a `Budget` already, and inputs that are checked."""
     from neurofail.search.problem import Problem
 
-    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
-    given = net.check_inputs(inputs)
     rows = np.vstack([net.weights[-1], -net.weights[-1]])
-    shape = (len(given), len(rows))
-    problem = Problem(net, given, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
+    shape = (len(inputs), len(rows))
+    problem = Problem(net, inputs, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
     search = _searched(problem, threads, time_limit, gap, incumbent, checkpoint, progress)
     assert search.best is not None
     found = witness(problem, search.best)
     errors = np.abs(replay(problem, found))
     output = int(np.argmax(errors))
     error, rounding = float(errors[output]), 4.0 * search.slack
-    upper = search.upper if not search.open else min(search.upper, bounds_of(net, budget, given)["best"])
+    upper = search.upper if not search.open else min(search.upper, bounds_of(net, budget, inputs)["best"])
     return WorstCase(
         exact=not search.open and upper - error <= rounding,
         rounding=rounding,

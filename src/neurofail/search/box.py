@@ -1,0 +1,231 @@
+"""The worst case over a whole box of inputs: certified from above, searched for from below.
+
+From above: the node bound with golden values as intervals, on sub-boxes; the one with the highest limit is
+split next. From below: the exact search picks the failures for an input, an ascent moves the input for those
+failures, and so on from several starts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofail._reference import deviations
+from neurofail.bounds import bounds_of
+from neurofail.bounds.intervals import domain
+from neurofail.budget import Budget
+from neurofail.configuration import Configuration
+from neurofail.errors import InputError
+from neurofail.faults import Byzantine, Fault
+from neurofail.network import Network
+from neurofail.sites import Operation
+
+Array = npt.NDArray[np.float64]
+_NODES = 128  # visited in each sub-box
+
+
+@dataclass(frozen=True)
+class WorstInBox:
+    """The largest error of any configuration on any input of the network's domain.
+
+    Attributes
+    ----------
+    error : the largest error found, by the reference, of `configuration` at `input` (N_0,), at `output`
+    upper : no configuration's error exceeds it on any input of the domain; rounding included
+    bound : the best closed-form bound of the same question, which `upper` never exceeds
+    boxes : sub-boxes examined
+    """
+
+    error: float
+    upper: float
+    bound: float
+    input: Array
+    output: int
+    configuration: Configuration
+    boxes: int
+
+    def to_dict(self) -> dict[str, object]:
+        """The answer as plain JSON values."""
+        return {
+            "error": self.error,
+            "upper": self.upper,
+            "bound": self.bound,
+            "input": self.input.tolist(),
+            "output": self.output,
+            "configuration": self.configuration.to_dict(),
+            "boxes": self.boxes,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"over all inputs: observed {self.error:.6g} <= certified {self.upper:.6g} "
+            f"<= bound {self.bound:.6g} ({self.boxes:,} sub-boxes)\nwitness: {self.configuration}"
+        )
+
+
+def worst_in_box(
+    net: Network,
+    fault: Fault,
+    failures: Sequence[int] | None = None,
+    *,
+    total: int | None = None,
+    at_most: bool = False,
+    time_limit: float = 10.0,
+    gap: float = 0.01,
+    starts: int = 8,
+    seed: int = 0,
+) -> WorstInBox:
+    """A certified upper limit of the error over the network's whole `input_range`, and a strong lower one.
+
+    Parameters
+    ----------
+    net, fault, failures, total, at_most : as for `worst_case`
+    time_limit : seconds spent on splitting the domain, at most
+    gap : stop splitting when the limit is within this fraction of the error found
+    starts, seed : how many inputs the search from below starts from, and what draws them
+
+    Raises
+    ------
+    InputError : as `worst_case` does; equivocation is not known here.
+
+    >>> import neurofail as nf
+    >>> net = nf.Network.dense([[[1.0], [-1.0]], [[1.0, 2.0]]], [[0.0, 1.0], None], ["relu", "identity"])
+    >>> found = worst_in_box(net, nf.Crash(), failures=(1,))  # relu(1 - x), doubled, at x = 0
+    >>> found.error, round(found.upper, 9)
+    (2.0, 2.0)
+    """
+    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    if isinstance(fault, Byzantine) and fault.equivocate:
+        raise InputError("the search over a box does not know equivocation; use equivocate=False")
+    bound = bounds_of(net, budget)["best"]
+    error, x, output, configuration = _ascend(net, fault, budget, starts, seed)
+    upper, boxes = _certify(net, fault, budget, error, gap, time_limit, bound)
+    return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, configuration, boxes)
+
+
+def _ascend(
+    net: Network, fault: Fault, budget: Budget, starts: int, seed: int
+) -> tuple[float, Array, int, Configuration]:
+    """The largest error found by turns: the worst failures for an input, a worse input for those failures."""
+    from neurofail.search.worst import answer_error
+
+    rng = np.random.default_rng(seed)
+    corners = rng.random((starts, net.widths[0])) < 0.5
+    inside = rng.random((starts, net.widths[0]))
+    shares = np.vstack([np.where(corners, 1.0, 0.0), inside])
+    points = np.clip(net.low + shares * (net.high - net.low), net.low, net.high)
+    best = None
+    for point in points[np.argsort(rng.random(len(points)))][:starts]:
+        x, error = point, -np.inf
+        for _ in range(8):
+            found = answer_error(net, x[None], fault, budget, time_limit=1.0, gap=0.01)
+            if found.error <= error * (1 + 1e-9):
+                break
+            x = _climb(net, x, found.operations())
+            moved = np.abs(deviations(net, x[None], found.operations()))[0]
+            error = float(moved.max())
+            if best is None or error > best[0]:
+                best = (error, x, int(np.argmax(moved)), found.configuration)
+    assert best is not None
+    return best
+
+
+def _climb(net: Network, start: Array, operations: list[Operation]) -> Array:
+    """An input of larger error under the given failures, by moves along the axes of halving length."""
+    x, share = start, 1.0
+    error = float(np.abs(deviations(net, x[None], operations)).max())
+    while share > 1e-3:
+        steps = np.concatenate([np.diag(net.high - net.low), -np.diag(net.high - net.low)]) * share
+        trials = np.clip(x + steps, net.low, net.high)
+        errors = np.abs(deviations(net, trials, operations)).max(axis=1)
+        # All moves that help on their own, together, may help more than the best of them.
+        helps = errors > error
+        joint = np.clip(x + steps[helps].sum(axis=0), net.low, net.high)
+        trials = np.vstack([trials, joint])
+        errors = np.append(errors, np.abs(deviations(net, joint[None], operations)).max())
+        best = int(np.argmax(errors))
+        if errors[best] > error * (1 + 1e-12):
+            x, error = trials[best], float(errors[best])
+        else:
+            share /= 2
+    return x
+
+
+def _certify(
+    net: Network, fault: Fault, budget: Budget, error: float, gap: float, time_limit: float, bound: float
+) -> tuple[float, int]:
+    """The certified limit over the domain, and how many sub-boxes it took."""
+    begun = time.monotonic()
+    serial = count()
+    limit = _limit(net, fault, budget, error, gap)
+    heap = [(-limit, next(serial), net.low, net.high)]
+    closed, boxes = error, 1
+    importance = np.abs(net.weights[0]).sum(axis=0)
+    while heap and time.monotonic() - begun < time_limit:
+        limit, _, low, high = heapq.heappop(heap)
+        limit = -limit
+        widths = (high - low) * importance
+        axis = int(np.argmax(widths))
+        middle = low[axis] + (high[axis] - low[axis]) / 2
+        if limit <= error * (1 + gap) or not low[axis] < middle < high[axis]:
+            closed = max(closed, limit)
+            continue
+        for half in range(2):
+            lower, higher = low.copy(), high.copy()
+            (higher if half == 0 else lower)[axis] = middle
+            part = Network(net.weights, net.biases, net.activations, lower, higher)
+            least = min(limit, _limit(part, fault, budget, error, gap))
+            heapq.heappush(heap, (-least, next(serial), lower, higher))
+            boxes += 1
+    return max([closed, *(-entry[0] for entry in heap)]), boxes
+
+
+def _limit(net: Network, fault: Fault, budget: Budget, error: float, gap: float) -> float:
+    """A certified limit over the domain of `net`, of a few nodes' work."""
+    from neurofail.search.circuit import Case, ranking
+    from neurofail.search.problem import Problem
+    from neurofail.search.tree import explore
+    from neurofail.sites import Action
+
+    rows = np.vstack([net.weights[-1], -net.weights[-1]])
+    none = np.zeros((0, len(rows)))
+    problem = Problem(net, none, fault, budget, rows, none, none.astype(np.bool_))
+    golden = domain(net)
+    magnitudes = [golden.magnitude(layer)[0] for layer in range(net.depth + 1)]
+    pre, pre_high = np.zeros(problem.shape), np.zeros(problem.shape)
+    low, high = np.zeros(problem.shape), np.zeros(problem.shape)
+    for k, width in enumerate(problem.circuit.width):
+        layer = problem.start + k
+        weight, bias = net.weights[layer - 1], net.biases[layer - 1]
+        least, most = golden.low[layer - 1][0], golden.high[layer - 1][0]
+        pre[k, :width] = np.minimum(weight * least, weight * most).sum(axis=1) + bias
+        pre_high[k, :width] = np.maximum(weight * least, weight * most).sum(axis=1) + bias
+        set_ = problem.effect.action is Action.SET
+        low[k, :width] = problem.effect.low - (golden.high[layer][0] if set_ else 0.0)
+        high[k, :width] = problem.effect.high - (golden.low[layer][0] if set_ else 0.0)
+    senders = problem.circuit.width[0]
+    offset = np.zeros(len(rows))
+    ranked = ranking(net.weights[problem.start][:, :senders], low[0, :senders], high[0, :senders])
+    slack = problem.rounding(magnitudes, offset, low, high)
+    case = Case(pre, pre_high, np.zeros(problem.shape), low, high, *ranked, offset, slack)
+    states = np.array(np.broadcast_to(problem.root, (len(rows), *problem.shape)))
+    empty = np.zeros((0, *problem.shape))
+    *_, closed, _, limits, _, _, _ = explore(
+        problem.circuit._replace(boxed=True, ranged=False),
+        case,
+        np.arange(len(rows)),
+        np.full(len(rows), np.inf),
+        states,
+        empty,
+        empty,
+        error,
+        gap,
+        _NODES + len(rows),
+    )
+    return float(max(closed, limits.max(initial=-np.inf)) + slack.max())

@@ -1,0 +1,77 @@
+"""Over a box of inputs: nothing tried exceeds the limit, and the limit never exceeds a closed-form bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import neurofail as nf
+
+from .enumeration import faulty, random_network, sets
+
+FAULTS = (
+    (nf.Crash(), (0.0,), "set"),
+    (nf.StuckAt(0.7), (0.7,), "set"),
+    (nf.Byzantine(0.5), (-0.5, 0.1, 0.5), "set"),
+    (nf.Byzantine(0.5, "nominal"), (-0.5, 0.5), "shift"),
+    (nf.Byzantine(0.5, "own"), (-0.5, 0.5), "add"),
+)
+
+
+def check(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    net = random_network(rng, int(rng.integers(1, 4)), width=4)
+    fault, values, action = FAULTS[rng.integers(len(FAULTS))]
+    counts = {
+        "total": int(rng.integers(1, min(3, sum(net.widths[1:-1])) + 1)),
+        "at_most": bool(rng.random() < 0.5),
+    }
+    answer = nf.worst_in_box(net, fault, time_limit=0.1, starts=2, **counts)
+    inputs = np.vstack(
+        [rng.uniform(-1, 1, (200, net.widths[0])), rng.choice([-1.0, 1.0], (8, net.widths[0]))]
+    )
+    rows = sets(net, **counts)
+    tried = max(float(np.abs(faulty(net, inputs, rows, v, action) - net(inputs)).max()) for v in values)
+    about = f"seed {seed}: {net}, {fault}, {counts}"
+    # What is tried carries its own rounding; the limit bounds the exact error.
+    assert tried <= answer.upper * (1 + 1e-9), about
+    assert answer.upper <= answer.bound * (1 + 1e-9), about
+    assert answer.error <= answer.upper, about
+    assert np.all((answer.input >= net.low) & (answer.input <= net.high)), about
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_everything_tried_is_below(block: int) -> None:
+    for seed in range(40 * block, 40 * (block + 1)):
+        check(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_everything_tried_is_below_at_length(block: int) -> None:
+    for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
+        check(seed)
+
+
+def test_splitting_closes_the_gap() -> None:
+    # F = 2 sigmoid(4 x - 2) on [0, 1]: crashing the neuron loses at most 2 sigmoid(2).
+    net = nf.Network.dense(
+        [[[4.0]], [[1.0]], [[2.0]]], [[-2.0], None, None], ["sigmoid", "identity", "identity"]
+    )
+    answer = nf.worst_in_box(net, nf.Crash(), (1, 0))
+    truth = 2.0 / (1.0 + np.exp(-2.0))
+    assert answer.error == pytest.approx(truth, rel=1e-12)
+    assert truth <= answer.upper <= 1.01 * truth
+    assert answer.to_dict()["boxes"] == answer.boxes
+    assert "certified" in str(answer)
+
+
+def test_more_time_never_loosens() -> None:
+    rng = np.random.default_rng(2)
+    net = nf.Network.dense(
+        [rng.normal(size=s) for s in ((6, 3), (5, 6), (1, 5))], None, ["relu", "tanh", "identity"]
+    )
+    quick = nf.worst_in_box(net, nf.Crash(), (2, 0), time_limit=0.0)
+    longer = nf.worst_in_box(net, nf.Crash(), (2, 0), time_limit=0.5)
+    assert longer.error == quick.error <= longer.upper < quick.upper <= quick.bound
+    assert longer.boxes > quick.boxes == 1
