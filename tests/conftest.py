@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from neurofail.kernel import backends
+from machine import EVERY, present
 
 # The machine's load is not what these tests judge, and a law that fails must fail again.
 settings.register_profile(
@@ -16,14 +14,13 @@ settings.register_profile(
 )
 settings.load_profile("neurofail")
 
-EVERY = ("c/avx512", "c/avx2", "c/portable", "numba", "numpy")
 
-
-def present(backend: str) -> bool:
-    """Whether this installation and this machine have a backend."""
-    if backend == "numba":
-        return importlib.util.find_spec("neurofail._numba") is not None
-    return backend in backends()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the long checks out unless -m says what is wanted."""
+    if not config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 def _each(names: tuple[str, ...]) -> list[object]:
