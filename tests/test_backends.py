@@ -214,7 +214,8 @@ def test_a_known_site_has_exactly_the_known_effect(backend: str) -> None:
     """A failure without effect downstream is exactly 0, and one with effect exactly its effect.
 
     2-3-2 with identity: y = (x0, x1, x0 + x1), F = (y0 + 4 y2, 2 y1). On x = (0.5, 0.25):
-    y = (0.5, 0.25, 0.75). Crash of neuron 0 moves F0 by -0.5; of 1, F1 by -0.5; of 2, F0 by -3. Only ever one output moves.
+    y = (0.5, 0.25, 0.75). Crash of neuron 0 moves F0 by -0.5; of 1, F1 by -0.5; of 2,
+    F0 by -3. Only ever one output moves.
     """
     net = Network.dense(
         [[[1, 0], [0, 1], [1, 1]], [[1, 0, 4], [0, 2, 0]]], None, ["identity", "identity"], (-1.0, 1.0)
