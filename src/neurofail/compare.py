@@ -94,11 +94,11 @@ class Ladder:
                 "inputs": _bounds(self.inputs, self.observed),
                 "domain": _bounds(self.domain, self.observed),
             },
-            "arithmetic": self.arithmetic,
+            "arithmetic": _plain(self.arithmetic),
             "verdict": None
             if self.verdict is None
             else {
-                "epsilon": self.verdict.epsilon,
+                "epsilon": _plain(self.verdict.epsilon),
                 "outcome": self.verdict.outcome,
                 "by": self.verdict.by,
             },

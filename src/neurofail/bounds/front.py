@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -69,7 +70,8 @@ class Bounds(Mapping[str, float]):
     def to_dict(self) -> dict[str, object]:
         """The bounds, the reasons and the refusals as plain JSON values."""
         return {
-            "values": dict(self._values),
+            # JSON has no infinity; a string says it.
+            "values": {k: v if math.isfinite(v) else str(v) for k, v in self._values.items()},
             "best_name": self.best_name,
             "why": dict(self.why),
             "refused": dict(self.refused),
