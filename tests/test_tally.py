@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def tally(table: list[float], start: int, stop: int) -> Tally:
 @given(table=errors, at=cuts, order=st.randoms(use_true_random=False))
 def test_any_cut_in_any_order_is_the_whole(table: list[float], at: set[int], order: object) -> None:
     limits = [0, *sorted(at), COUNT]
-    parts = [tally(table, a, b) for a, b in zip(limits, limits[1:], strict=False)]
+    parts = [tally(table, a, b) for a, b in pairwise(limits)]
     order.shuffle(parts)  # type: ignore[attr-defined]  # a random.Random
     merged = Tally.empty(SETUP)
     for part in parts:
@@ -120,7 +121,7 @@ def test_union_joins_exactly_what_touches(spans: set[int], split: object) -> Non
     others = [(i, i + 1) for i in sorted(spans) if (i, i + 1) not in mine]
     joined = union(mine, others)
     assert {i for a, b in joined for i in range(a, b)} == spans
-    assert all(a < b < c for (a, b), (c, _) in zip(joined, joined[1:], strict=False))
+    assert all(a < b < c for (a, b), (c, _) in pairwise(joined))
 
 
 def test_ranges_beyond_64_bits() -> None:
