@@ -6,6 +6,7 @@ does all that a campaign does with it: makes its configurations, evaluates them,
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,11 @@ _UNIT_SECONDS = 0.05
 _MOST_CONFIGURATIONS = 1 << 16
 
 Unit = tuple[int, int, int, int]
+
+
+def _power(number: float) -> int:
+    """The power of two nearest to a number, 1 or more."""
+    return 1 << max(0, round(math.log2(max(number, 1.0))))
 
 
 class Drive:
@@ -41,27 +47,33 @@ class Drive:
         self.units = self._cut()
 
     def _guess(self) -> float:
-        """Evaluations a second of one thread, from growing trials."""
+        """Evaluations per CPU second of one thread, from growing trials."""
+        most = min(self._case.configurations, _MOST_CONFIGURATIONS)
         count = 1
         while True:
-            began = time.perf_counter()
-            self._do((self._case.start, count, 0, self._session.blocks))
-            seconds = time.perf_counter() - began
-            if seconds > _UNIT_SECONDS / 4 or count >= min(self._case.configurations, _MOST_CONFIGURATIONS):
-                return count * self._inputs / seconds
-            count = min(8 * count, self._case.configurations, _MOST_CONFIGURATIONS)
+            seconds = min(self._trial(count) for _ in range(3))
+            if seconds > _UNIT_SECONDS / 8 or count == most:
+                return count * self._inputs / max(seconds, 1e-6)
+            count = min(8 * count, most)
+
+    def _trial(self, count: int) -> float:
+        began = time.thread_time()
+        self._do((self._case.start, count, 0, self._session.blocks))
+        return time.thread_time() - began
 
     def _cut(self) -> list[Unit]:
+        """Units of a size that a slightly different guess does not change: powers of two."""
         of, blocks = self._case, self._session.blocks
-        size = int(self._rate * _UNIT_SECONDS / self._inputs)
+        size = self._rate * _UNIT_SECONDS / self._inputs
         parts = 1
-        if of.configurations < 4 * self._threads or not size:
-            parts = min(blocks, max(self._threads, round(self._inputs / (self._rate * _UNIT_SECONDS))))
-        size = max(1, min(size, _MOST_CONFIGURATIONS, -(-of.configurations // self._threads)))
+        if of.configurations < 4 * self._threads or size < 1:
+            parts = min(blocks, max(self._threads, _power(of.configurations / size)))
+        most = min(_MOST_CONFIGURATIONS, -(-of.configurations // self._threads))
+        count = min(_power(size), most)
         cuts = list(pairwise(blocks * i // parts for i in range(parts + 1)))
         return [
-            (start, min(size, of.plan.count - start), first, last)
-            for start in range(of.start, of.plan.count, size)
+            (start, min(count, of.plan.count - start), first, last)
+            for start in range(of.start, of.plan.count, count)
             for first, last in cuts
         ]
 
