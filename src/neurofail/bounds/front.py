@@ -23,9 +23,6 @@ Counts = Sequence[int] | Sequence[Sequence[int]] | None
 Totals = int | Sequence[int] | None
 Places = Sequence[int]
 
-# How many numbers the largest intermediate array of a block of inputs may hold: a few MB, inside a cache.
-_CELLS = 1 << 18
-
 
 class _Refused(UnsoundError, KeyError):
     """A bound that does not hold was looked up; to `in` and `get` it is a missing key."""
@@ -128,11 +125,12 @@ def bounds_of(
     """`bounds` for counts that are a `Budget` already."""
     probe = Terms(net, budget.faults, next(blocks(net, None, 1)), margin)
     forms, why, refused = _forms(probe, budget)
-    values = dict.fromkeys(forms, 0.0)
+    values: dict[str, float] = {}
     for nominal in blocks(net, _array(inputs), _block_size(probe, budget)):
-        terms = probe if inputs is None else Terms(net, budget.faults, nominal, margin)
-        for name, form in forms.items():
-            values[name] = max(values[name], float(np.max(form(terms))))
+        terms = probe if inputs is None else probe.at(nominal)
+        for names, form in forms.items():
+            for name, found in zip(names, form(terms), strict=True):
+                values[name] = max(values.get(name, 0.0), float(np.max(found)))
     if "hybrid" in values:
         # I3 never exceeds I1 and I2 in exact arithmetic; computed, it may by a few units of rounding.
         values["hybrid"] = min(values[name] for name in ("influence", "rowwise", "hybrid"))
@@ -234,7 +232,7 @@ def _largest(
     margin: Margin,
     form: Callable[[Terms], Array],
 ) -> float:
-    size = max(1, _CELLS // max(a * b for a, b in zip(net.widths, net.widths[1:], strict=False)))
+    size = max(1, refined.CELLS // max(a * b for a, b in zip(net.widths, net.widths[1:], strict=False)))
     found = blocks(net, _array(inputs), size)
     return max(float(np.max(form(Terms(net, faults, nominal, margin)))) for nominal in found)
 
@@ -242,14 +240,14 @@ def _largest(
 def _block_size(terms: Terms, budget: Budget) -> int:
     """How many inputs to take at once so that no intermediate array grows beyond a few MB."""
     widths, rows = terms.net.widths, len(terms.readout)
+    if budget.totals is None and not terms.synapse_faults():
+        return max(1, 16 * refined.CELLS // (max(widths) * rows))
     cells = [max(a, rows) * b for a, b in zip(widths[2:], widths[1:], strict=False)]
     for k in terms.synapse_faults():
         for layer in terms.faults[k].layers(terms.net):
-            kept = min(
-                budget.count(k, layer) if budget.totals is None else budget.totals[k], widths[layer - 1]
-            )
-            cells.append(widths[layer] * max(widths[layer - 1], rows * kept))
-    return max(1, _CELLS // max(cells))
+            most = budget.count(k, layer) if budget.totals is None else budget.totals[k]
+            cells.append(widths[layer] * max(widths[layer - 1], rows * min(most, widths[layer - 1])))
+    return max(1, refined.CELLS // max(cells))
 
 
 def _fep(terms: Terms, budget: Budget, capped: bool) -> Array:
@@ -261,8 +259,8 @@ def _fep(terms: Terms, budget: Budget, capped: bool) -> Array:
 
 def _forms(
     terms: Terms, budget: Budget
-) -> tuple[dict[str, Callable[[Terms], Array]], dict[str, str], dict[str, str]]:
-    """The bounds that hold, how to compute each, why, and why the others do not."""
+) -> tuple[dict[tuple[str, ...], Callable[[Terms], tuple[Array, ...]]], dict[str, str], dict[str, str]]:
+    """The bounds that hold, how to compute them, why, and why the others do not."""
     counts, totals = budget.failures, budget.totals
     several = len(budget.faults) > 1
     if not terms.blocking:
@@ -275,13 +273,13 @@ def _forms(
         base += "; mixed form"
     if totals is not None:
         base += "; the largest over all distributions over the layers"
-    forms: dict[str, Callable[[Terms], Array]] = {
-        "fep": lambda t: _fep(t, budget, capped=False),
-        "fep_capped": lambda t: _fep(t, budget, capped=True),
-        "influence": lambda t: (
+    forms: dict[tuple[str, ...], Callable[[Terms], tuple[Array, ...]]] = {
+        ("fep",): lambda t: (_fep(t, budget, capped=False),),
+        ("fep_capped",): lambda t: (_fep(t, budget, capped=True),),
+        ("influence",): lambda t: (
             refined.influence_anywhere(t, totals)
             if totals is not None
-            else refined.influence(t, counts or ())
+            else refined.influence(t, counts or ()),
         ),
     }
     why = {
@@ -298,12 +296,9 @@ def _forms(
         )
         refused = dict.fromkeys(("rowwise", "hybrid"), reason)
     else:
-        if totals is not None:
-            forms["rowwise"] = lambda t: refined.anywhere(t, totals[0])[0]
-            forms["hybrid"] = lambda t: refined.anywhere(t, totals[0])[1]
-        else:
-            forms["rowwise"] = lambda t: refined.rowwise(t, counts or ())
-            forms["hybrid"] = lambda t: refined.hybrid(t, counts or ())
+        forms["rowwise", "hybrid"] = lambda t: (
+            refined.rowwise_anywhere(t, totals[0]) if totals is not None else refined.rowwise(t, counts or ())
+        )
         why["rowwise"] = (
             "I2: failed neurons block upstream error; the recursion keeps every neuron's deviation"
         )

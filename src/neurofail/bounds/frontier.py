@@ -188,7 +188,7 @@ class Frontier:
             case "influence":
                 value = refined.influence_anywhere(terms, totals)
             case _:
-                value = refined.anywhere(terms, total)[self.by == "hybrid"]
+                value = refined.rowwise_anywhere(terms, total)[self.by == "hybrid"]
         return float(np.max(value))
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:

@@ -19,6 +19,9 @@ from neurofail.faults import Fault
 Array = npt.NDArray[np.float64]
 Counts = Sequence[Sequence[int]]
 
+# How many numbers the largest intermediate array may hold: a few MB, inside a cache.
+CELLS = 1 << 18
+
 PASSES_ERROR = (
     "a failed place lets upstream error through (or is a synapse), and the row-wise recursion takes a failed "
     "neuron's deviation to be at most D"
@@ -113,11 +116,20 @@ def _struck(terms: Terms, layer: int, u: Array, failures: Counts) -> Array:
     parts = [np.zeros((len(u), len(weight)))]
     for blocking in (True, False):
         kinds = [k for k in terms.neuron_faults() if terms.faults[k].blocking is blocking] if layer else []
+        kinds = [k for k in kinds if failures[k][layer - 1]]
+        if not kinds:
+            continue
         excesses = [terms.deviation(k, layer) for k in kinds]
         if blocking:
             excesses = [minus(d, u) for d in excesses]
         counts = [failures[k][layer - 1] for k in kinds]
-        parts.append(pooled(weight, [d[:, None, :] for d in excesses], counts))
+        # Every input has a number for each weight here: a few MB at a time.
+        size = max(1, CELLS // weight.size)
+        for start in range(0, len(u), size):
+            rows = slice(start, start + size)
+            parts[0][rows] = plus(
+                parts[0][rows], pooled(weight, [d[rows, None, :] for d in excesses], counts)
+            )
     for k in terms.synapse_faults():
         table = terms.deviation(k, layer + 1)
         parts.append(top(table, min(failures[k][layer], table.shape[-1])))
@@ -133,7 +145,7 @@ def step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Arra
     return np.minimum(moved, terms.reach(layer + 1)) if capped else moved
 
 
-def row_deviations(terms: Terms, failures: Counts, capped: bool = True) -> list[Array]:
+def row_deviations(terms: Terms, failures: Counts) -> list[Array]:
     """u^1 .. u^{L+1}: how far any correct neuron can deviate, (n, N_l); for every semantics and mixture.
 
     Where every failure blocks this is the recursion of I2. It is evaluated at upper bounds of u, which is
@@ -142,24 +154,18 @@ def row_deviations(terms: Terms, failures: Counts, capped: bool = True) -> list[
     """
     us = [np.zeros_like(terms.nominal.low[0])]
     for layer in range(terms.depth + 1):
-        us.append(step(terms, layer, us[-1], _struck(terms, layer, us[-1], failures), capped))
+        us.append(step(terms, layer, us[-1], _struck(terms, layer, us[-1], failures), capped=True))
     return us[1:]
 
 
-def _rows(terms: Terms, failures: Counts, capped: bool) -> list[Array]:
+def rowwise(terms: Terms, failures: Counts) -> tuple[Array, Array]:
+    """I2, a recursion over every neuron's deviation, and I3; blocking failures of neurons only.
+
+    I3 takes I2's recursion up to a cut m and I1 after it, the best cut for each row of the readout.
+    """
     if not terms.blocking:
         raise UnsoundError(f"the row-wise bound does not hold here: {PASSES_ERROR}")
-    return row_deviations(terms, failures, capped)
-
-
-def rowwise(terms: Terms, failures: Counts, capped: bool = True) -> Array:
-    """I2: a recursion over every neuron's deviation u; blocking failures of neurons only."""
-    return _rows(terms, failures, capped)[-1]
-
-
-def hybrid(terms: Terms, failures: Counts) -> Array:
-    """I3: I2 up to a cut m and I1 after it, the best cut for each row of the readout; blocking only."""
-    us = _rows(terms, failures, capped=True)
+    us = row_deviations(terms, failures)
     best, tail = us[-1], _zero(terms)
     for layer in range(terms.depth, 0, -1):
         r, u = terms.influence[layer - 1], us[layer - 1]
@@ -168,7 +174,7 @@ def hybrid(terms: Terms, failures: Counts) -> Array:
         here = pooled(r, excesses, counts)
         best = np.minimum(best, plus(dot(u, r.T), here, tail))
         tail = plus(tail, pooled(r, _deviations(terms, layer), counts))
-    return best
+    return us[-1], best
 
 
 def _rows_anywhere(terms: Terms, total: int) -> list[list[Array]]:
@@ -194,7 +200,7 @@ def _rows_anywhere(terms: Terms, total: int) -> list[list[Array]]:
     return us
 
 
-def anywhere(terms: Terms, total: int) -> tuple[Array, Array]:
+def rowwise_anywhere(terms: Terms, total: int) -> tuple[Array, Array]:
     """I2 and I3 for `total` failures anywhere; one kind of blocking failure of neurons."""
     if not terms.blocking:
         raise UnsoundError(f"the row-wise bound does not hold here: {PASSES_ERROR}")

@@ -79,6 +79,13 @@ class Terms:
     _deviations: dict[tuple[int, int], Array] = field(default_factory=dict, repr=False)
     _worst: dict[tuple[int, int], Array] = field(default_factory=dict, repr=False)
 
+    def at(self, nominal: Enclosure) -> Terms:
+        """The same question at other nominal signals; what depends on the weights alone is kept."""
+        other = Terms(self.net, self.faults, nominal, self.margin)
+        for name in ("readout", "weights", "greatest", "influence"):
+            other.__dict__[name] = getattr(self, name)
+        return other
+
     @property
     def depth(self) -> int:
         """L."""
