@@ -5,7 +5,7 @@ from neurofail.bounds import bounds, fep, tolerance
 from neurofail.compare import compare
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import BackendError, InputError, InversionError, NeurofailError, UnsoundError
-from neurofail.faults import Byzantine, Crash, StuckAt, SynapseByzantine, SynapseCrash
+from neurofail.faults import Byzantine, Crash, Fault, StuckAt, SynapseByzantine, SynapseCrash
 from neurofail.formats import load
 from neurofail.kernel import backends, run
 from neurofail.network import Network
@@ -23,6 +23,7 @@ __all__ = [
     "Crash",
     "Exhaustive",
     "Failure",
+    "Fault",
     "InputError",
     "InversionError",
     "Network",
