@@ -214,7 +214,7 @@ def _limit(net: Network, fault: Fault, budget: Budget, error: float, gap: float)
     ranked = ranking(net.weights[problem.start][:, :senders], low[0, :senders], high[0, :senders])
     slack = problem.rounding(magnitudes, offset, low, high)
     case = Case(pre, pre_high, np.zeros(problem.shape), low, high, *ranked, offset, slack)
-    states = np.array(np.broadcast_to(problem.root, (len(rows), *problem.shape)))
+    states = np.repeat(problem.root[None], len(rows), axis=0)
     empty = np.zeros((0, *problem.shape))
     *_, closed, _, limits, _, _, _ = explore(
         problem.circuit._replace(boxed=True, ranged=False),

@@ -32,6 +32,7 @@ class Circuit(NamedTuple):
     first: Array
     second: Array
     turning: Array  # (S,) where it has its minimum; NaN if it never falls
+    leak: float  # stage 1's slope below 0 if it is a ReLU or a leaky one; infinite if not
     allowed: Ints  # (S,) failures allowed in each stage
     total: int  # failures allowed in all
     forced: bool  # that many exactly, not fewer
@@ -68,19 +69,20 @@ WORST = 7  # the most that a neuron's failure adds to the linear function
 TERM = 8  # the same for a free neuron, less what it would do if sound
 CHOICE = 9  # the deviation that each failed neuron of the candidate takes
 LINE, OTHER = 10, 11  # scratch
+SHARE = 12  # (its row 0) what the failure of a free neuron of stage 0 adds through convex activations
 
 
 class Desk(NamedTuple):
     """Scratch space of one node's bound: one array, because each array of a tuple costs compile time."""
 
-    of: Array  # (12, S, N)
+    of: Array  # (13, S, N)
     pick: States  # (S, N) the candidate: states with the selection made
 
 
 @inner
 def desk(stages: int, width: int) -> Desk:
     """An empty desk."""
-    return Desk(np.zeros((12, stages, width)), np.zeros((stages, width), dtype=np.int8))
+    return Desk(np.zeros((13, stages, width)), np.zeros((stages, width), dtype=np.int8))
 
 
 def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array, Order, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail._reference import trace
+from neurofail.activations import Activation
 from neurofail.budget import Budget
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Crash, Fault, StuckAt
@@ -38,6 +40,13 @@ class Effect:
             action = {"value": Action.SET, "nominal": Action.SHIFT, "own": Action.ADD}[fault.semantics]
             return cls(action, *fault.ends)
         raise InputError(f"the exact search knows crash, stuck-at and byzantine neurons, not {fault.kind}")
+
+
+def _leak(phi: Activation) -> float:
+    """The slope below 0 of a ReLU or leaky ReLU; infinite for other activations."""
+    if phi.name == "leaky_relu":
+        return phi.parameters[0]
+    return 0.0 if phi.name == "relu" else math.inf
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ class Problem:
             first=np.ascontiguousarray(pairs[:, 0]),
             second=np.ascontiguousarray(pairs[:, 1]),
             turning=np.array([np.nan if phi.turning is None else phi.turning for phi in phis]),
+            leak=_leak(phis[1]) if stages > 1 else math.inf,
             allowed=np.array(self.counts[self.start - 1 :], dtype=np.int64),
             total=sum(self.counts) if self.budget.totals is None else self.budget.totals[0],
             forced=not self.budget.at_most,

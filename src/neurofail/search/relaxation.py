@@ -24,6 +24,7 @@ from neurofail.search.circuit import (
     OTHER,
     PULL,
     PUSH,
+    SHARE,
     TERM,
     WORST,
     Array,
@@ -230,10 +231,53 @@ def _collect(circuit: Circuit, k: int, j: int, low: Array, high: Array, desk: De
 
 
 @inner
+def _jensen(circuit: Circuit, case: Case, j: int, left: int, low: Array, above: float, desk: Desk) -> bool:
+    """Bound a ReLU neuron of stage 1 by shares, if that is tighter at the candidate than the line there.
+
+    With r failures w_i still to come, convexity gives phi(a + sum w_i) <= the mean of the phi(a + r w_i): a
+    sum of one share for each failure (fewer than r count as zeros). `above` is the line's value. The leak of
+    leaky ReLU is at most 1, so that phi(x) = gain max(x, leak x).
+    """
+    senders = circuit.width[0]
+    gain, leak = circuit.gain[1], circuit.leak
+    weight, shares, chosen = circuit.weight[0, j], desk.of[OTHER, 0], desk.of[LINE, 0]
+    fixed = case.pre[1, j] + desk.of[E, 1, j]
+    for i in range(senders):
+        if chosen[i] > 0.0:
+            fixed -= weight[i] * low[0, i]
+    start = gain * max(fixed, leak * fixed)
+    scale = gain / left
+    for i in range(senders):
+        x = fixed + left * weight[i] * low[0, i]
+        shares[i] = scale * max(x, leak * x) - start / left
+    total = start - case.out[1, j]
+    for i in range(senders):
+        if chosen[i] > 0.0:
+            total += shares[i]
+    if total >= above:
+        return False
+    pull = desk.of[PULL, 1, j]
+    for i in range(senders):
+        desk.of[SHARE, 0, i] += pull * shares[i]
+    desk.of[TERM, 1, j] = start - case.out[1, j]
+    return True
+
+
+@inner
 def bound(
-    circuit: Circuit, case: Case, row: int, state: States, left: Ints, low: Array, high: Array, desk: Desk
+    circuit: Circuit,
+    case: Case,
+    row: int,
+    state: States,
+    left: Ints,
+    low: Array,
+    high: Array,
+    again: bool,
+    desk: Desk,
 ) -> float:
     """The linear bound, with lines that touch near desk.of[E].
+
+    again: desk.pick and desk.of[E] are those of a candidate, around which the bound should be tight.
 
     Leaves the maximiser in desk.pick, the gains in TERM, the coefficients in PULL and PUSH.
     """
@@ -241,6 +285,10 @@ def bound(
     constant: float = case.offset[row]
     for j in range(circuit.width[stages - 1]):
         desk.of[PULL, stages - 1, j] = circuit.rows[row, j]
+    shared = again and stages > 1 and left[0] > 0 and circuit.leak <= 1.0 and not circuit.ranged
+    for i in range(circuit.width[0]):
+        desk.of[SHARE, 0, i] = 0.0
+        desk.of[LINE, 0, i] = 1.0 if desk.pick[0, i] == FAILED and state[0, i] == FREE else 0.0
     copy(desk.pick, state)
     placed = True
     for k in range(stages):
@@ -257,6 +305,8 @@ def bound(
             if not circuit.split or k == stages - 1:
                 worst = max(pull * low[k, j], pull * high[k, j])
             desk.of[TERM, k, j], desk.of[PUSH, k, j] = worst, 0.0
+            if k == 0:
+                desk.of[TERM, k, j] += desk.of[SHARE, 0, j]
             if now == FAILED:
                 constant += worst
                 box += worst
@@ -279,6 +329,11 @@ def bound(
                     s + desk.of[E, k, j],
                     pull > 0.0,
                 )
+                above = at_x - case.out[k, j] + slope * (s + desk.of[E, k, j] - x)
+                if k == 1 and shared and pull > 0.0 and now != FREE:  # noqa: SIM102  # what is cheap comes first
+                    if _jensen(circuit, case, j, left[0], low, above, desk):
+                        constant += pull * desk.of[TERM, 1, j]
+                        continue
                 base, push = pull * (at_x - case.out[k, j] + slope * (s - x)), pull * slope
             constant += base
             if circuit.blocking:

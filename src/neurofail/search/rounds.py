@@ -204,15 +204,14 @@ class Search:
 
     def _root(self, index: int) -> Block:
         rows = np.flatnonzero(self.problem.asked[index])
-        shape = (len(rows), *self.problem.shape)
         case, ranged = self._case(index), len(rows) if self.problem.circuit.ranged else 0
         return Block(
             index,
             rows,
             np.full(len(rows), np.inf),
-            np.array(np.broadcast_to(self.problem.root, shape)),
-            np.array(np.broadcast_to(case.low, shape)[:ranged]),
-            np.array(np.broadcast_to(case.high, shape)[:ranged]),
+            np.repeat(self.problem.root[None], len(rows), axis=0),
+            np.repeat(case.low[None], ranged, axis=0),
+            np.repeat(case.high[None], ranged, axis=0),
         )
 
     def _case(self, index: int) -> Case:

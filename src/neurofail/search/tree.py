@@ -144,6 +144,7 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
     copy(low, case.low)
     copy(high, case.high)
     work = desk(stages, width)
+    turns = 3 if stages > 1 and circuit.leak <= 1.0 else 2
     while size > 0 and nodes < budget:
         top = 0
         for x in range(1, size):
@@ -171,8 +172,8 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
         at_k, at_j = -1, -1
         done = False
         # First lines that touch in the middle of each interval, then lines that touch at their maximiser.
-        for turn in range(2):
-            limit = min(limit, bound(circuit, case, row, here, left, low, high, work))
+        for turn in range(turns):
+            limit = min(limit, bound(circuit, case, row, here, left, low, high, turn > 0, work))
             if limit == -np.inf:
                 done = True
                 break
