@@ -4,7 +4,14 @@ from neurofail.activations import Activation
 from neurofail.bounds import bounds, fep, tolerance
 from neurofail.compare import compare
 from neurofail.configuration import Configuration, Failure
-from neurofail.errors import BackendError, InputError, InversionError, NeurofailError, UnsoundError
+from neurofail.errors import (
+    BackendError,
+    FallbackWarning,
+    InputError,
+    InversionError,
+    NeurofailError,
+    UnsoundError,
+)
 from neurofail.faults import Byzantine, Crash, Fault, StuckAt, SynapseByzantine, SynapseCrash
 from neurofail.formats import load
 from neurofail.kernel import backends, run
@@ -23,6 +30,7 @@ __all__ = [
     "Crash",
     "Exhaustive",
     "Failure",
+    "FallbackWarning",
     "Fault",
     "InputError",
     "InversionError",

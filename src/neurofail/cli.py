@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -375,9 +376,14 @@ def _plan_size(args: argparse.Namespace) -> int:
     return commands.plan(args, load(args.model), _fault(args))
 
 
+def _note(message: Warning | str, *_: object) -> None:
+    print(f"neurofail: note: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 holds, 1 epsilon exceeded, 2 unusable, 3 interrupted."""
     said = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = _note
     try:
         args = _parser().parse_args(said)
         command: Callable[[argparse.Namespace], int] = args.run

@@ -17,9 +17,11 @@ from neurofail.kernel import run
 from neurofail.network import Network
 from neurofail.plans import Exhaustive
 from neurofail.progress import bar
+from neurofail.search import WorstCase, worst_case
 from neurofail.tally import Array, Sum, Tally
 
 MOST = 2  # crashes a layer
+BEYOND = (8, 0)  # what the exact search settles where enumeration cannot
 # What each network is asked to survive: about the distance between its two largest outputs, so that an
 # error above it can change the class of a typical digit.
 EPSILONS: dict[Name, float] = {"sigmoid": 5.0, "relu": 20.0}
@@ -89,8 +91,13 @@ def _text(
     witness = worst.ladder.tally.worst
     assert witness is not None  # every case ran at least one configuration
     most = (MOST,) * net.depth
+    sets = Exhaustive(net, Crash(), failures=BEYOND).count
     topology = fep(net, Crash(), failures=most, at_most=True)
     refined = bounds(net, Crash(), failures=most, at_most=True, inputs=inputs)
+    began = time.perf_counter()
+    exact = worst_case(net, inputs, Crash(), failures=most, at_most=True)
+    beyond = worst_case(net, inputs, Crash(), failures=BEYOND)
+    searching = time.perf_counter() - began
     seen = worst.ladder.observed
     rows = [
         ("network", f"{net!r}, UCI digits, {100 * accuracy:.1f} % of {len(labels)} held-out images right"),
@@ -107,6 +114,9 @@ def _text(
             f"image {witness.input}, output {witness.output}; number {witness.index} of {worst.failures}",
         ),
         ("SDC", report.rate(sum(t.sdc for t in tallies), evaluations) + " change the digit"),
+        ("exact", f"{_exact(exact)}: the same question, without enumerating"),
+        ("", f"{_exact(beyond)}: {BEYOND} crashes, {sets:,} sets an image"),
+        ("", f"both in {searching:.2f} s"),
         ("promised", f"Fep {report.number(topology)}, {topology / seen:.1f} x the worst observed"),
         (
             "",
@@ -117,6 +127,11 @@ def _text(
     return "\n".join(
         ["", f"== {name} ==", report.lines(rows), "", _table(cases, epsilon), _survival(cases, epsilon)]
     )
+
+
+def _exact(found: WorstCase) -> str:
+    says = "proven" if found.exact else f"at most {report.number(found.upper)}"
+    return f"worst error {report.number(found.error)}, {says} in {found.nodes:,} nodes"
 
 
 def _table(cases: list[Case], epsilon: float) -> str:

@@ -19,6 +19,10 @@ class BackendError(NeurofailError, RuntimeError):
     """A backend was demanded that this installation or this machine does not have."""
 
 
+class FallbackWarning(UserWarning):
+    """The campaign runs, but slower than it could: the C kernel is not part of this installation."""
+
+
 class InversionError(NeurofailError):
     """The ladder observed <= exact <= bounds is out of order.
 

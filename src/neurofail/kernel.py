@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from neurofail.errors import BackendError, InputError
+from neurofail.errors import BackendError, FallbackWarning, InputError
 from neurofail.network import Network, whole
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
@@ -81,6 +82,13 @@ def choose(backend: str = "auto") -> str:
     wanted, whence = (forced, " (from NEUROFAIL_BACKEND)") if backend == "auto" and forced else (backend, "")
     found = backends()
     if wanted == "auto":
+        if not found[0].startswith("c/"):
+            warnings.warn(
+                f"this installation has no C kernel (no compiler when it was made), so {found[0]} does the "
+                "work; install gcc or clang and reinstall neurofail for full speed",
+                FallbackWarning,
+                stacklevel=3,
+            )
         return found[0]
     if wanted == "c" and found[0].startswith("c/"):
         return found[0]
