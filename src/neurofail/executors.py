@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # How often a range is given to a new process after the one that ran it died.
 _DEATHS = 3
+_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class Dask:
         mine = isinstance(client, str)
         if isinstance(client, str):
             try:
-                client = Client(client, timeout="10s", set_as_default=False)
+                client = Client(client, timeout=_CONNECT_SECONDS, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise InputError(f"scheduler {self.scheduler}: {error}") from None
         try:
