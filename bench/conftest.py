@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--backend", action="append", help="which to time, repeatable; 'all' for every one here")
     group.addoption("--seconds", type=float, default=0.2, help="of each round (default 0.2)")
     group.addoption("--rounds", type=int, default=7, help="of each benchmark (default 7)")
+    group.addoption("--threads", type=int, default=2, help="beside the peers (default 2)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

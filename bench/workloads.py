@@ -232,13 +232,15 @@ def reference(of: Case, start: int, count: int, inputs: int) -> Array:
     )
 
 
-def agree(found: Array, right: Array, what: str) -> None:
+def agree(of: Case, found: Array, right: Array, what: str) -> None:
     """Raises AssertionError unless single-precision errors agree with the right ones.
 
-    Allowed: 2e-5 of the largest, and 5e-7 for what activations near 1 lose (a few units of 2^-24).
+    Allowed: 2e-5 of the largest error, and 4e-6 (some 64 units of 2^-24) of the largest golden output, for
+    an error may be computed as the difference of two outputs.
     """
     worst = float(np.max(np.abs(found - right)))
-    assert worst <= 2e-5 * float(right.max()) + 5e-7, f"{what}: off by {worst:.3g} of {right.max():.3g}"
+    allowed = 2e-5 * float(right.max()) + 4e-6 * float(np.abs(of.net(of.inputs[:512])).max())
+    assert worst <= allowed, f"{of.name} by {what}: off by {worst:.3g} of {right.max():.3g}"
 
 
 @cache
@@ -260,10 +262,10 @@ def verify(name: str, activation: str, backend: str) -> str:
         each = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True).each
         assert each is not None
         right = reference(of, start, count, inputs)
-        agree(each[:, :inputs], right, f"{of.name} on {backend}, configurations from {start}")
+        agree(of, each[:, :inputs], right, f"{backend}, configurations from {start}")
         compared += right.size
     stop = min(of.plan.count, of.start + 50_000)
     worst = nf.run(of.net, of.inputs, of.plan, backend=backend, start=of.start, stop=stop).worst
     assert worst is not None
-    agree(np.array(worst.measured), np.array(worst.error), f"{of.name} on {backend}, the witness")
+    agree(of, np.array(worst.measured), np.array(worst.error), f"{backend}, the witness")
     return f"{compared} evaluations and the witness (configuration {worst.index}) agree with the reference"
