@@ -1,9 +1,9 @@
-"""What else could run these campaigns: other tools' mechanisms, and what an engineer or an expert would write.
+"""What else could run these campaigns: another tool's mechanism, what an engineer or an expert would write.
 
 Each peer takes a case and configurations as `Crashes`, and gives the worst output error of every
-configuration over all inputs, in float32. The setting-up of a peer (weights packed, golden run made, functions
-compiled, failures as index arrays) is not timed. Two tools would be unfair to run as they are, so their
-mechanism is written out here:
+configuration over all inputs, in float32. The setting-up of a peer (weights packed, golden run made,
+functions compiled, failures as index arrays) is not timed. One tool's mechanism is written out here, for the
+tool itself is made for convolutions:
 
 pytorchfi
     What PyTorchFI (github.com/pytorchfi/pytorchfi, version 0.6.0, core.py) does for a neuron fault: the model
@@ -72,7 +72,7 @@ class Crashes:
 
 
 def steady_allocator() -> None:
-    """Has glibc keep freed memory: else every large temporary is mapped and zeroed afresh, a peer's undoing."""
+    """Has glibc keep freed memory: else every large temporary of a peer is mapped and zeroed afresh."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
@@ -373,15 +373,20 @@ class NumbaDense(Peer):
         sigmoid = self.activation == "sigmoid"
 
         @numba.njit(fastmath=True)
+        def dot(row, a):
+            total = np.float32(0)
+            for i in range(len(row)):
+                total += row[i] * a[i]
+            return total
+
+        @numba.njit(fastmath=True)
         def forward(x, weights, sizes, masks, base, a, b):
             a[: len(x)] = x
             at = mask = 0
             for layer in range(len(sizes) - 1):
                 inputs, neurons = sizes[layer], sizes[layer + 1]
                 for j in range(neurons):
-                    total = np.float32(0)
-                    for i in range(inputs):
-                        total += weights[at + j * inputs + i] * a[i]
+                    total = dot(weights[at + j * inputs : at + (j + 1) * inputs], a)
                     if layer + 2 < len(sizes):
                         if sigmoid:
                             total = np.float32(1) / (np.float32(1) + np.exp(-total))
