@@ -32,7 +32,7 @@ FLAGS = {
     "portable": ["-DBYTES=16"],
 }
 _ROUNDS = 7
-_ROUND_SECONDS = 0.02
+_ROUND_SECONDS = 0.01
 
 
 class NoCompiler(Exception):

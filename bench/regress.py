@@ -39,7 +39,7 @@ NAMES = tuple(f"{name}/{activation}" for name in WORKLOADS for activation in ACT
 ALLOWED = 0.06
 CONFIDENCE = 2.0
 _PROCESSES = 5
-_SWEEPS = 9
+_SWEEPS = 7
 _ROUND_SECONDS = 0.03
 
 
