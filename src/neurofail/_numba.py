@@ -1,0 +1,224 @@
+"""The Numba backend: what runs where no C compiler was at hand, with the C kernel's algorithm and interface."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from neurofail import _numba_kernel as kernel
+from neurofail import _numba_plans as plans
+from neurofail import lowering
+from neurofail._numba_lanes import HEIGHT, block_size
+from neurofail.plans import Plan
+from neurofail.records import Records, Totals
+
+Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int32]
+
+# Bytes that a tile's working set may have: half a common second-level cache.
+_WORKING = 1 << 19
+_LINE = 64
+_PATIENCE = 1.0  # seconds until a compilation is explained
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Says that compiling takes its time, once it does."""
+    notice = "neurofail: compiling the Numba kernel; this takes a while, once for this machine"
+    timer = threading.Timer(_PATIENCE, print, (notice,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros that start on a cache line."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(count * size + _LINE, np.uint8)
+    shift = -raw.ctypes.data % _LINE
+    return raw[shift : shift + count * size].view(dtype)
+
+
+_run = numba.njit(kernel.evaluate, nogil=True, cache=True)
+_golden = numba.njit(kernel.golden, nogil=True, cache=True)
+_write_rows = numba.njit(plans.write_rows, nogil=True, cache=True)
+
+
+def _panels(weights: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
+    """The weights (neurons, inputs), `height` neurons at a time."""
+    return np.concatenate([weights[top : top + height].T.ravel() for top in range(0, len(weights), height)])
+
+
+class Session:
+    """A network, its inputs and a plan, packed for the Numba kernel; see `kernel.Session`."""
+
+    def __init__(self, plan: Plan, inputs: Array, dtype: str) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._dtype = np.dtype(dtype)
+        self._lanes = block_size(self._dtype.itemsize)
+        self.inputs = len(inputs)
+        self.blocks = -(-self.inputs // self._lanes)
+        sites = lowering.SiteTable.of(plan)
+        self._sites = kernel.Sites(*(getattr(sites, name) for name in kernel.Sites._fields))
+        self._table = lowering.PlanTable.of(plan)
+        self._plans = plans.table_of(self._table, sites.stage)
+        self._model = self._pack(lowering.layers(plan.net, self._dtype))
+        with _explained():
+            # Nothing yet; but it compiles, or loads what was compiled before.
+            self.golden(0, 0)
+            rows, levels = self.rows(0, 1)
+            self.evaluate(rows, levels, 0, 0, self.desk())
+
+    def _pack(self, layers: list[lowering.Layer]) -> kernel.Model:
+        lanes, outputs = self._lanes, len(layers[-1].biases)
+        widths = [layers[0].weights.shape[1], *(len(layer.biases) for layer in layers)]
+        heights = [1, *(-(-n // -(-n // HEIGHT)) for n in widths[1:])]
+        weights = [np.zeros(outputs * lanes, self._dtype)]
+        starts: list[list[int]] = [[0], [0], [0]]
+        for layer, height in zip(layers, heights[1:], strict=True):
+            for start, part in zip(
+                starts, (layer.weights.T.ravel(), _panels(layer.weights, height), layer.biases), strict=True
+            ):
+                start.append(sum(map(len, weights)))
+                weights.append(part)
+        s, y, end = [0], [0], widths[0] * lanes
+        for l, width in enumerate(widths[1:], start=1):
+            s.append(end)
+            y.append(end + (width * lanes if l < len(layers) else 0))
+            end = y[-1] + width * lanes
+        working = 3 * sum(widths[1:]) * lanes * self._dtype.itemsize
+        stride = end + 2 * lanes
+        packed = _aligned(sum(map(len, weights)), self._dtype)
+        np.concatenate(weights, out=packed)
+        limits = np.finfo(self._dtype)
+        return kernel.Model(
+            layers=len(layers),
+            inputs=self.inputs,
+            tile=min(max(1, min(32, _WORKING // working)), self.blocks),
+            stride=stride,
+            gap=y[-1],
+            category=end,
+            threshold=end + lanes,
+            most=float(limits.max),
+            unit=float(limits.eps),
+            neurons=np.array(widths),
+            activation=np.array([0, *(layer.activation for layer in layers)]),
+            a=np.array([0.0, *(layer.parameters[0] for layer in layers)]),
+            b=np.array([0.0, *(layer.parameters[1] for layer in layers)]),
+            height=np.array(heights),
+            columns=np.array(starts[0]),
+            panels=np.array(starts[1]),
+            biases=np.array(starts[2]),
+            s=np.array(s),
+            y=np.array(y),
+            weights=packed,
+            golden=_aligned(self.blocks * stride, self._dtype),
+        )
+
+    def golden(self, first: int, last: int) -> None:
+        """The golden run of input blocks first .. last - 1."""
+        lanes = self._lanes
+        blocks = self._model.golden.reshape(self.blocks, -1)
+        for b in range(first, last):
+            # Lanes past the end repeat the last input: they can neither trap nor change a maximum.
+            x = self._inputs[np.minimum(np.arange(b * lanes, (b + 1) * lanes), self.inputs - 1)]
+            blocks[b, : x.size] = x.T.ravel()
+        task = self._task(np.empty((0, self._table.slots), np.int32), None, Records.empty(0))
+        _golden(self._model, self._sites, self.desk(), task, first, last)
+
+    def rows(self, start: int, count: int) -> tuple[Rows, Array | None]:
+        """The site rows (count, slots) of successive configurations, and their levels where drawn."""
+        table = self._table
+        rows = np.empty((count, table.slots), np.int32)
+        levels = np.zeros((count if table.drawn else 1, table.slots))
+        sampled = table.seed is not None
+        if sampled:
+            state = table.room()
+        else:
+            target, selections, _ = self._plan.select(start)
+            state = table.state(target, selections)
+        seed, first = np.uint64(table.seed or 0), np.uint64(start if sampled else 0)
+        _write_rows(self._plans, sampled, seed, first, state, plans.stream(), rows, levels)
+        return rows, levels if table.drawn else None
+
+    def desk(self) -> kernel.Desk:
+        """One thread's working memory."""
+        model, slots = self._model, self._table.slots
+        widths = model.neurons.tolist()
+        outputs, layers = widths[-1], model.layers
+        tile = model.tile * self._lanes
+        capacity = kernel.FEW + slots
+        used = 0
+
+        def take(size: int) -> int:
+            nonlocal used
+            used += size
+            return used - size
+
+        vector = take((layers + 1) * capacity * tile)
+        delta, run = take(outputs * self._lanes), take(kernel.RUN * self._lanes)
+        partial = np.zeros((layers + 1, kernel.CHAIN), np.int64)
+        deviation, base_next, scratch = np.zeros((3, layers + 1), np.int64)
+        for l in range(1, layers + 1):
+            for t in range(min(kernel.CHAIN, slots - 1)):
+                partial[l, t] = take(widths[l] * tile)
+            scratch[l] = take(widths[l] * self._lanes)
+            if l < layers:
+                deviation[l] = take(widths[l] * tile)
+                base_next[l] = take(widths[l + 1] * tile)
+        return kernel.Desk(
+            capacity,
+            vector,
+            delta,
+            run,
+            np.zeros(4, np.int64),
+            *np.zeros((2, capacity), np.int64),
+            *np.zeros((3, layers + 1), np.int64),
+            np.zeros((layers + 1) * kernel.CHAIN, np.int64),
+            *np.zeros((2, layers + 1), np.int64),
+            partial.ravel(),
+            deviation,
+            base_next,
+            scratch,
+            _aligned(used, self._dtype),
+        )
+
+    def _task(self, rows: Rows, levels: Array | None, records: Records) -> kernel.Task:
+        none = np.empty((0, 0))
+        return kernel.Task(
+            self._table.slots,
+            self._table.seed is None,
+            levels is not None,
+            records.each is not None,
+            rows,
+            none if levels is None else levels,
+            records.errors,
+            records.sdc,
+            records.due,
+            none if records.each is None else records.each,
+        )
+
+    def evaluate(
+        self, rows: Rows, levels: Array | None, first: int, last: int, desk: kernel.Desk, each: bool = False
+    ) -> Records:
+        """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
+        records = Records.empty(len(rows), self.inputs if each else None)
+        _run(self._model, self._sites, desk, self._task(rows, levels, records), first, last)
+        return records
+
+    def tally(self, records: Records, epsilon: float) -> Totals:
+        """The totals of evaluated configurations; `worst` counts from the first of them."""
+        return Totals.of(records, epsilon)

@@ -1,0 +1,329 @@
+"""Lanes: one real for each input of a block, as a Numba type, and what can be done with it.
+
+A value of this type is an LLVM vector, so every operation below is vector code by construction, and what is
+kept in a variable is kept in registers. LLVM splits it into as many registers as this machine needs. Memory is
+reached through pointers, which cost nothing to pass on and are not reference-counted.
+
+A lane never meets another lane but in `largest`, so the width changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, models, register_model
+
+# AVX-512 has twice the registers, each twice as wide, and its cache of two threads' blocks is the same.
+WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
+_BYTES = 128 if WIDE else 64
+# Rows of a matrix product that are held in registers.
+HEIGHT = 14 if WIDE else 6
+
+
+def block_size(itemsize: int) -> int:
+    """The lanes of a block of reals of so many bytes."""
+    return _BYTES // itemsize
+
+
+class Lanes(types.Type):  # type: ignore[misc]  # Numba ships no type information
+    """One real of type `dtype` for each lane of a block."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Lanes({dtype})")
+
+
+def vector(dtype: Any) -> ir.VectorType:
+    """The LLVM type of lanes of a Numba type."""
+    real = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+    return ir.VectorType(real, block_size(dtype.bitwidth // 8))
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]  # Numba ships no type information
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        super().__init__(manager, kind, vector(kind.dtype))
+
+
+class Value:
+    """A vector while code for it is being written: ordinary arithmetic, with numbers taken for all lanes."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder = builder
+        self.value = value
+        self.type = value.type
+        self.single = isinstance(value.type.element, ir.FloatType)
+        self._integers = ir.VectorType(ir.IntType(32 if self.single else 64), value.type.count)
+
+    def of(self, number: Value | float) -> Any:
+        """The vector of a number, or of another value."""
+        if isinstance(number, Value):
+            return number.value
+        return ir.Constant(self.type, [number] * self.type.count)
+
+    def _new(self, value: Any) -> Value:
+        return Value(self.builder, value)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        kind = arguments[0].type
+        letter = "i" if isinstance(kind.element, ir.IntType) else "f"
+        bits = 32 if self.single else 64
+        signature = ir.FunctionType(kind, [kind] * len(arguments))
+        function = cgutils.get_or_insert_function(
+            self.builder.module, signature, f"llvm.{name}.v{kind.count}{letter}{bits}"
+        )
+        return self.builder.call(function, arguments)
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._new(self.builder.fadd(self.value, self.of(other)))
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._new(self.builder.fsub(self.value, self.of(other)))
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._new(self.builder.fmul(self.value, self.of(other)))
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._new(self.builder.fdiv(self.value, self.of(other)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Value:
+        return self._new(self.builder.fneg(self.value))
+
+    def __abs__(self) -> Value:
+        return self._new(self._call("fabs", self.value))
+
+    def fma(self, by: Value | float, plus: Value | float) -> Value:
+        """self * by + plus; fused where the machine does so in one step, and only there."""
+        return self._new(self._call("fmuladd", self.value, self.of(by), self.of(plus)))
+
+    def compare(self, how: str, other: Value | float) -> Any:
+        """Where `self how other`; nowhere for NaN."""
+        return self.builder.fcmp_ordered(how, self.value, self.of(other))
+
+    def choose(self, where: Any, other: Value) -> Value:
+        """self there, the other elsewhere."""
+        return self._new(self.builder.select(where, self.value, other.value))
+
+    def at_least(self, low: float) -> Value:
+        """The larger of the two; NaN stays NaN."""
+        return self._new(self.of(low)).choose(self.compare("<", low), self)
+
+    def at_most(self, high: float) -> Value:
+        """The smaller of the two; NaN stays NaN."""
+        return self._new(self.of(high)).choose(self.compare(">", high), self)
+
+    def integers(self) -> Any:
+        """The bit patterns."""
+        return self.builder.bitcast(self.value, self._integers)
+
+    def reals(self, patterns: Any) -> Value:
+        """The reals that have these bit patterns."""
+        return self._new(self.builder.bitcast(patterns, self.type))
+
+    def shifted(self, bits: int) -> Value:
+        """The bit patterns, moved up."""
+        by = ir.Constant(self._integers, [bits] * self.type.count)
+        return self.reals(self.builder.shl(self.integers(), by))
+
+    def larger(self, other: Value) -> Value:
+        """The larger of self (not negative) and |other|.
+
+        Read as integers, sign-free bit patterns order as finite < infinity < NaN, so a NaN stays: a floating
+        maximum would lose it.
+        """
+        return self.reals(self._call("smax", self.integers(), abs(other).integers()))
+
+
+def everywhere(context: Any, builder: Any, value: Any, kind: Any, lanes: Lanes) -> Any:
+    """A number in every lane, or lanes as they are."""
+    if isinstance(kind, Lanes):
+        return value
+    real = context.cast(builder, value, kind, lanes.dtype)
+    to = vector(lanes.dtype)
+    one = builder.insert_element(ir.Constant(to, ir.Undefined), real, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), to.count), [0] * to.count)
+    return builder.shuffle_vector(one, one, mask)
+
+
+def address(builder: Any, pointer: Any, at: Any, to: Any) -> Any:
+    """Where the lanes are that start `at` reals behind the pointer."""
+    return builder.bitcast(builder.gep(pointer, [at]), to.as_pointer())
+
+
+def fetch(builder: Any, pointer: Any, at: Any, kind: Any) -> Value:
+    """The lanes there. Memory is aligned, but only to one real is it relied upon."""
+    to = vector(kind.dtype)
+    return Value(builder, builder.load(address(builder, pointer, at, to), align=kind.dtype.bitwidth // 8))
+
+
+def put(builder: Any, value: Value, pointer: Any, at: Any, kind: Any) -> None:
+    """Stores lanes."""
+    builder.store(value.value, address(builder, pointer, at, value.type), align=kind.dtype.bitwidth // 8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def at(typing: Any, start: Any, offset: Any) -> Any:
+    """The element `offset` behind a pointer."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start, offset = arguments
+        return builder.gep(start, [context.cast(builder, offset, signature.args[1], types.intp)])
+
+    return start(start, offset), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def block(typing: Any, start: Any) -> Any:
+    """The lanes of a block of such reals, a constant."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.intp, block_size(start.dtype.bitwidth // 8))
+
+    return types.intp(start), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def load(typing: Any, start: Any, offset: Any) -> Any:
+    """The lanes that start `offset` reals behind a pointer."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start, offset = arguments
+        offset = context.cast(builder, offset, signature.args[1], types.intp)
+        return fetch(builder, start, offset, signature.args[0]).value
+
+    return Lanes(start.dtype)(start, offset), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def store(typing: Any, start: Any, offset: Any, value: Any) -> Any:
+    """Stores lanes, or a number in every lane."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start, offset, value = arguments
+        kind = signature.args[0]
+        lanes = everywhere(context, builder, value, signature.args[2], Lanes(kind.dtype))
+        offset = context.cast(builder, offset, signature.args[1], types.intp)
+        put(builder, Value(builder, lanes), start, offset, kind)
+        return context.get_dummy_value()
+
+    return types.void(start, offset, value), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def spread(typing: Any, like: Any, number: Any) -> Any:
+    """A number in every lane, in the reals of a pointer."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return everywhere(context, builder, arguments[1], signature.args[1], signature.return_type)
+
+    return Lanes(like.dtype)(like, number), emit
+
+
+def _operation(emit_values: Callable[..., Value], doc: str) -> Any:
+    """An operation on lanes; numbers among its arguments, but not the last, are taken for all lanes."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.return_type
+        values = [
+            Value(builder, everywhere(context, builder, value, given, kind))
+            for value, given in zip(arguments, signature.args, strict=True)
+        ]
+        return emit_values(*values).value
+
+    if emit_values.__code__.co_argcount == 2:
+
+        def two(typing: Any, a: Any, b: Any) -> Any:
+            return b(a, b), emit
+
+        two.__doc__ = doc
+        return intrinsic(two)
+
+    def three(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        return c(a, b, c), emit
+
+    three.__doc__ = doc
+    return intrinsic(three)
+
+
+minus = _operation(lambda a, b: a - b, "a - b")
+plus = _operation(lambda a, b: a + b, "a + b")
+fma = _operation(lambda a, b, c: a.fma(b, c), "a b + c")
+larger = _operation(lambda a, b: a.larger(b), "The larger of a (not negative) and |b|; NaN stays.")
+
+
+def _comparison(how: str) -> Any:
+    def compare(typing: Any, a: Any, b: Any) -> Any:
+        """The lanes where `a how b`, as bits; nowhere for NaN."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = signature.args[0]
+            other = everywhere(context, builder, arguments[1], signature.args[1], kind)
+            where = Value(builder, arguments[0]).compare(how, Value(builder, other))
+            bits = builder.bitcast(where, ir.IntType(where.type.count))
+            return builder.zext(bits, ir.IntType(64))
+
+        return types.uint64(a, b), emit
+
+    return intrinsic(compare)
+
+
+less = _comparison("<")
+at_most = _comparison("<=")
+greater = _comparison(">")
+equal = _comparison("==")
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def choose(typing: Any, bits: Any, a: Any, b: Any) -> Any:
+    """a in the lanes whose bit is set, else b."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits, a, b = arguments
+        count = a.type.count
+        where = builder.bitcast(
+            builder.trunc(bits, ir.IntType(count)), ir.VectorType(ir.IntType(1), count)
+        )
+        return builder.select(where, a, b)
+
+    return a(bits, a, b), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def ones(typing: Any, bits: Any) -> Any:
+    """How many bits are set."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(bits), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def largest(typing: Any, lanes: Any) -> Any:
+    """The largest of all lanes, none of them negative; NaN if one is."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = Value(builder, arguments[0])
+        patterns = value.integers()
+        bits = patterns.type.element.width
+        reduce = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(patterns.type.element, [patterns.type]),
+            f"llvm.vector.reduce.smax.v{patterns.type.count}i{bits}",
+        )
+        return builder.bitcast(builder.call(reduce, [patterns]), value.type.element)
+
+    return lanes.dtype(lanes), emit
+
+
+def inner(function: Any) -> Any:
+    """Compiles a function that only compiled functions call."""
+    return numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
