@@ -51,8 +51,7 @@ def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return raw[shift : shift + count * size].view(dtype)
 
 
-_run = numba.njit(kernel.evaluate, nogil=True, cache=True)
-_golden = numba.njit(kernel.golden, nogil=True, cache=True)
+_run = numba.njit(kernel.run, nogil=True, cache=True)
 _write_rows = numba.njit(plans.write_rows, nogil=True, cache=True)
 
 
@@ -137,7 +136,7 @@ class Session:
             x = self._inputs[np.minimum(np.arange(b * lanes, (b + 1) * lanes), self.inputs - 1)]
             blocks[b, : x.size] = x.T.ravel()
         task = self._task(np.empty((0, self._table.slots), np.int32), None, Records.empty(0))
-        _golden(self._model, self._sites, self.desk(), task, first, last)
+        _run(self._model, self._sites, self.desk(), task, True, first, last)
 
     def rows(self, start: int, count: int) -> tuple[Rows, Array | None]:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""
@@ -216,7 +215,7 @@ class Session:
     ) -> Records:
         """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
         records = Records.empty(len(rows), self.inputs if each else None)
-        _run(self._model, self._sites, desk, self._task(rows, levels, records), first, last)
+        _run(self._model, self._sites, desk, self._task(rows, levels, records), False, first, last)
         return records
 
     def tally(self, records: Records, epsilon: float) -> Totals:

@@ -11,10 +11,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from neurofail._numba_lanes import (
     at,
@@ -23,6 +20,7 @@ from neurofail._numba_lanes import (
     choose,
     equal,
     fma,
+    gather,
     greater,
     inner,
     larger,
@@ -150,23 +148,7 @@ class Task(NamedTuple):
 Work = namedtuple("Work", (*Model._fields, *Sites._fields, *Desk._fields, *Task._fields))  # type: ignore[misc]  # mypy reads no computed names
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
-def work_of(typing: Any, model: Any, sites: Any, desk: Any, task: Any) -> Any:
-    """The Work that these make up."""
-    parts = (model, sites, desk, task)
-    kinds = [types.CPointer(k.dtype) if isinstance(k, types.Array) else k for part in parts for k in part]
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        fields = []
-        for part, kind in zip(arguments, signature.args, strict=True):
-            for value, field in zip(cgutils.unpack_tuple(builder, part, len(kind)), kind, strict=True):
-                if isinstance(field, types.Array):
-                    fields.append(context.make_array(field)(context, builder, value).data)
-                else:
-                    fields.append(value)
-        return context.make_tuple(builder, signature.return_type, fields)
-
-    return types.NamedTuple(kinds, Work)(*parts), emit
+_work = gather(Work)
 
 
 # ---- Dense layers ----
@@ -230,28 +212,28 @@ def update(work: Any, l: int, neurons: int, first: int, last: int, base: Any, ve
 
 
 @inner
-def classify(model: Any, golden: Any) -> None:
+def classify(work: Any, golden: Any) -> None:
     """The golden class of each lane, the gaps of the other outputs to it, and the error that cannot close the
     smallest gap, taken low enough for every rounding on the way.
     """
     lanes = block(golden)
-    outputs = model.neurons[model.layers]
-    gap = at(golden, model.gap)
+    outputs = work.neurons[work.layers]
+    gap = at(golden, work.gap)
     for lane in range(lanes):
         best = 0
         for k in range(1, outputs):
             if gap[k * lanes + lane] > gap[best * lanes + lane]:
                 best = k
         top = gap[best * lanes + lane]
-        margin, most = model.most, 0.0
+        margin, most = work.most, 0.0
         for k in range(outputs):
             most = max(most, float(abs(gap[k * lanes + lane])))
             gap[k * lanes + lane] -= top
             if k != best:
                 margin = min(margin, -float(gap[k * lanes + lane]))
-        safe = (margin / 2 - 8 * model.unit * most) * (1 - 8 * model.unit)
-        golden[model.category + lane] = best
-        golden[model.threshold + lane] = model.most if outputs == 1 else max(safe, 0.0)
+        safe = (margin / 2 - 8 * work.unit * most) * (1 - 8 * work.unit)
+        golden[work.category + lane] = best
+        golden[work.threshold + lane] = work.most if outputs == 1 else max(safe, 0.0)
 
 
 # ---- One configuration, layer by layer ----
@@ -672,9 +654,33 @@ def configuration(work: Any, c: int, left: int) -> int:
     return 1
 
 
-def evaluate(model: Any, sites: Any, desk: Any, task: Any, first: int, last: int) -> None:
-    """Evaluates the task's configurations on the inputs of blocks first .. last - 1."""
-    work = work_of(model, sites, desk, task)
+@inner
+def golden_run(work: Any, first: int, last: int) -> None:
+    """The golden run of blocks first .. last - 1, whose inputs are in place."""
+    lanes = block(work.room)
+    zero = work.weights
+    for b in range(first, last):
+        here = at(work.golden, b * work.stride)
+        for l in range(1, work.layers + 1):
+            s = at(here, work.s[l])
+            product(work, l, 1, at(here, work.y[l - 1]), 0, zero, 0, 0, s)
+            bias = at(work.weights, work.biases[l])
+            for j in range(work.neurons[l]):
+                store(s, j * lanes, plus(load(s, j * lanes), spread(s, bias[j])))
+            if l < work.layers:
+                y = at(here, work.y[l])
+                apply(
+                    work.activation[l], work.a[l], work.b[l], work.neurons[l], s, zero, 0, zero, zero, 0, y
+                )
+        classify(work, here)
+
+
+def run(model: Any, sites: Any, desk: Any, task: Any, golden: bool, first: int, last: int) -> None:
+    """The golden run of blocks first .. last - 1, or the evaluation of the task's configurations on them."""
+    work = _work((model, sites, desk, task))
+    if golden:
+        golden_run(work, first, last)
+        return
     count = len(task.rows)
     while first < last:
         work.now[_FIRST] = first
@@ -686,33 +692,3 @@ def evaluate(model: Any, sites: Any, desk: Any, task: Any, first: int, last: int
             work.now[_ROW] = c * work.slots
             c += configuration(work, c, count - c)
         first += work.tile
-
-
-def golden(model: Any, sites: Any, desk: Any, task: Any, first: int, last: int) -> None:
-    """The golden run of blocks first .. last - 1, whose inputs are in place."""
-    work = work_of(model, sites, desk, task)
-    lanes = block(work.room)
-    for b in range(first, last):
-        here = at(work.golden, b * work.stride)
-        for l in range(1, work.layers + 1):
-            s = at(here, work.s[l])
-            product(work, l, 1, at(here, work.y[l - 1]), 0, work.weights, 0, 0, s)
-            bias = at(work.weights, work.biases[l])
-            for j in range(work.neurons[l]):
-                store(s, j * lanes, plus(load(s, j * lanes), spread(s, bias[j])))
-            if l < work.layers:
-                zero = work.weights
-                apply(
-                    work.activation[l],
-                    work.a[l],
-                    work.b[l],
-                    work.neurons[l],
-                    s,
-                    zero,
-                    0,
-                    zero,
-                    zero,
-                    0,
-                    at(here, work.y[l]),
-                )
-        classify(work, here)

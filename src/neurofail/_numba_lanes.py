@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, register_jitable, register_model
 
 # AVX-512 has twice the registers, each twice as wide, and its cache of two threads' blocks is the same.
 WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
@@ -324,6 +323,32 @@ def largest(typing: Any, lanes: Any) -> Any:
     return lanes.dtype(lanes), emit
 
 
+def gather(to: Any) -> Any:
+    """A function that makes one named tuple `to` of the fields of several, with pointers for arrays."""
+
+    def gathered(typing: Any, parts: Any) -> Any:
+        fields = [field for part in parts for field in part]
+        kinds = [types.CPointer(k.dtype) if isinstance(k, types.Array) else k for k in fields]
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values = [
+                value
+                for part, kind in zip(cgutils.unpack_tuple(builder, arguments[0]), parts, strict=True)
+                for value in cgutils.unpack_tuple(builder, part, len(kind))
+            ]
+            for i, (value, kind) in enumerate(zip(values, fields, strict=True)):
+                if isinstance(kind, types.Array):
+                    values[i] = context.make_array(kind)(context, builder, value).data
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.NamedTuple(kinds, to)(parts), emit
+
+    return intrinsic(gathered)
+
+
 def inner(function: Any) -> Any:
-    """Compiles a function that only compiled functions call."""
-    return numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    """Makes a function one that compiled functions can call; only they do.
+
+    It is compiled once for each set of argument types, where `njit` would tell constants apart too.
+    """
+    return register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
