@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 import numba
@@ -33,7 +33,7 @@ _PATIENCE = 1.0  # seconds until a compilation is explained
 @contextmanager
 def _explained() -> Iterator[None]:
     """Says that compiling takes its time, once it does."""
-    notice = "neurofail: compiling the Numba kernel; this takes a while, once for this machine"
+    notice = "neurofail: compiling the Numba kernel, once for this machine; this takes about 20 seconds"
     timer = threading.Timer(_PATIENCE, print, (notice,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
@@ -51,8 +51,22 @@ def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return raw[shift : shift + count * size].view(dtype)
 
 
-_run = numba.njit(kernel.run, nogil=True, cache=True)
-_write_rows = numba.njit(plans.write_rows, nogil=True, cache=True)
+def _entry(function: Any) -> Any:
+    """Compiles an entry point when it is first called, and keeps the code for later processes.
+
+    Numba looks for changes in the function's own file alone; so the name that it keeps the code under tells of
+    all the files that the code is made of.
+    """
+    sources = [path for path in files(__package__).iterdir() if path.name.startswith("_numba")]
+    texts = b"".join(path.read_bytes() for path in sorted(sources, key=lambda path: path.name))
+    function.__qualname__ = f"{function.__name__}_{sha256(texts).hexdigest()[:16]}"
+    try:
+        return numba.njit(function, nogil=True, no_cfunc_wrapper=True, cache=True)
+    except RuntimeError:  # nowhere to write: every process compiles for itself
+        return numba.njit(function, nogil=True, no_cfunc_wrapper=True)
+
+
+_run, _write_rows = _entry(kernel.run), _entry(plans.write_rows)
 
 
 def _panels(weights: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
@@ -142,7 +156,7 @@ class Session:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""
         table = self._table
         rows = np.empty((count, table.slots), np.int32)
-        levels = np.zeros((count if table.drawn else 1, table.slots))
+        levels = np.zeros((count, table.slots)) if table.drawn else np.empty((0, table.slots))
         sampled = table.seed is not None
         if sampled:
             state = table.room()
@@ -150,7 +164,8 @@ class Session:
             target, selections, _ = self._plan.select(start)
             state = table.state(target, selections)
         seed, first = np.uint64(table.seed or 0), np.uint64(start if sampled else 0)
-        _write_rows(self._plans, sampled, seed, first, state, plans.stream(), rows, levels)
+        job = plans.Job(sampled, seed, first, count, state, plans.stream(), rows, levels)
+        _write_rows(self._plans, job)
         return rows, levels if table.drawn else None
 
     def desk(self) -> kernel.Desk:

@@ -276,7 +276,9 @@ def departure(action: int, value: Any, golden: Any, before: Any) -> Any:
 
 
 @inner
-def inject(work: Any, l: int, first: int, last: int, entries: int, dense: bool, b: int, only: int, s: Any) -> None:
+def inject(
+    work: Any, l: int, first: int, last: int, entries: int, dense: bool, b: int, only: int, s: Any
+) -> None:
     """Failing synapses: rows first .. last - 1 act on the pre-activations s (neurons, lanes) of layer l; with
     `only` not negative, on that neuron's alone, which is then all that s holds.
     """
@@ -346,7 +348,19 @@ def fill(work: Any, l: int, known: int, first: int, own: int, last: int, dense: 
                 s = at(work.room, work.scratch[l])
                 store(s, 0, load(golden, work.s[l] + neuron * lanes))
                 inject(work, l, first, own, 0, False, b, neuron, s)
-                apply(work.activation[l], work.a[l], work.b[l], 1, s, work.weights, 0, work.weights, y, 0, vector)
+                apply(
+                    work.activation[l],
+                    work.a[l],
+                    work.b[l],
+                    1,
+                    s,
+                    work.weights,
+                    0,
+                    work.weights,
+                    y,
+                    0,
+                    vector,
+                )
             for slot in range(own, last):
                 o = work.first[work.rows[work.now[_ROW] + slot]]
                 if work.neuron[o] == neuron:
@@ -669,9 +683,7 @@ def golden_run(work: Any, first: int, last: int) -> None:
                 store(s, j * lanes, plus(load(s, j * lanes), spread(s, bias[j])))
             if l < work.layers:
                 y = at(here, work.y[l])
-                apply(
-                    work.activation[l], work.a[l], work.b[l], work.neurons[l], s, zero, 0, zero, zero, 0, y
-                )
+                apply(work.activation[l], work.a[l], work.b[l], work.neurons[l], s, zero, 0, zero, zero, 0, y)
         classify(work, here)
 
 

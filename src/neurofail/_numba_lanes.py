@@ -287,9 +287,7 @@ def choose(typing: Any, bits: Any, a: Any, b: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits, a, b = arguments
         count = a.type.count
-        where = builder.bitcast(
-            builder.trunc(bits, ir.IntType(count)), ir.VectorType(ir.IntType(1), count)
-        )
+        where = builder.bitcast(builder.trunc(bits, ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
         return builder.select(where, a, b)
 
     return a(bits, a, b), emit

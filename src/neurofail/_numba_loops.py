@@ -42,9 +42,7 @@ def _apply(
         code, a, b, neurons, base, column, column_step, deviation, golden, golden_step, out = arguments
         kind = signature.args[4]
         lanes = Lanes(kind.dtype)
-        parameters = [
-            Value(builder, everywhere(context, builder, p, types.float64, lanes)) for p in (a, b)
-        ]
+        parameters = [Value(builder, everywhere(context, builder, p, types.float64, lanes)) for p in (a, b)]
         zero = context.get_constant(types.intp, 0)
         rows = context.get_constant(types.intp, vector(kind.dtype).count)
         vector_in = fetch(builder, deviation, zero, kind)
@@ -89,9 +87,7 @@ def apply(
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
-def _panel(
-    typing: Any, rows: Any, depth: Any, w: Any, d: Any, add: Any, add_step: Any, out: Any
-) -> Any:
+def _panel(typing: Any, rows: Any, depth: Any, w: Any, d: Any, add: Any, add_step: Any, out: Any) -> Any:
     """See `panel`: one loop for each number of rows, whose sums are kept in registers."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -106,7 +102,9 @@ def _panel(
             block = builder.append_basic_block(f"rows{count}")
             switch.add_case(ir.Constant(rows.type, count), block)
             builder.position_at_end(block)
-            sums = [cgutils.alloca_once_value(builder, ir.Constant(to, [0.0] * to.count)) for _ in range(count)]
+            sums = [
+                cgutils.alloca_once_value(builder, ir.Constant(to, [0.0] * to.count)) for _ in range(count)
+            ]
             for total in sums:
                 builder.store(ir.Constant(to, [0.0] * to.count), total)
             with cgutils.for_range(builder, depth) as loop:
@@ -115,7 +113,9 @@ def _panel(
                 first = builder.mul(k, context.get_constant(types.intp, count))
                 for i, total in enumerate(sums):
                     at = builder.add(first, context.get_constant(types.intp, i))
-                    weight = everywhere(context, builder, builder.load(builder.gep(w, [at])), kind.dtype, lanes)
+                    weight = everywhere(
+                        context, builder, builder.load(builder.gep(w, [at])), kind.dtype, lanes
+                    )
                     builder.store(
                         Value(builder, weight).fma(source, Value(builder, builder.load(total))).value, total
                     )

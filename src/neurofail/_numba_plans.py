@@ -6,17 +6,18 @@ of the generator are uint64 throughout, for Numba takes uint32 to int64.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurofail._numba_lanes import inner
+from neurofail._numba_lanes import at, gather, inner
 from neurofail.lowering import PlanTable
 
 # By block: places, kinds that choose from them, strata; where its kinds, sizes, state and thresholds begin.
-_PLACES, _CHOICES, _STRATA, _CHOICE, _SIZE, _STATE, _THRESHOLD = range(7)
+_PLACES, _CHOICES, _STRATA, _CHOICE, _SIZE, _STATE, _THRESHOLD, _BLOCK_FIELDS = range(8)
 # By kind: first row, variants, whether all share one, whether levels are drawn, most failures; its state.
-_FIRST_ROW, _VARIANTS, _JOINT, _DRAWN, _MOST, _POSITIONS = range(6)
+_FIRST_ROW, _VARIANTS, _JOINT, _DRAWN, _MOST, _POSITIONS, _CHOICE_FIELDS = range(7)
 
 _WORD = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -28,10 +29,15 @@ _KEY, _INDEX, _BLOCK, _WORDS, _USED, _STREAM = 0, 2, 4, 5, 9, 10
 
 
 class Table(NamedTuple):
-    """lowering.PlanTable with the places of everything in it; stage is the site table's."""
+    """lowering.PlanTable with the places of everything in it; stage is the site table's. `taken` is where the
+    room at the end of the state begins.
+    """
 
     slots: int
     targets: int
+    blocks: int
+    drawn: bool
+    taken: int
     block: Any
     choice: Any
     size: Any
@@ -55,15 +61,40 @@ def table_of(plan: PlanTable, stage: Any) -> Table:
     return Table(
         plan.slots,
         plan.targets,
-        np.array(blocks, np.int64).reshape(-1, 7),
-        np.array(choices, np.int64).reshape(-1, 6),
+        len(blocks),
+        plan.drawn,
+        state,
+        np.array(blocks, np.int64).ravel(),
+        np.array(choices, np.int64).ravel(),
         plan.size,
         plan.threshold,
         stage,
     )
 
 
+class Job(NamedTuple):
+    """The rows that are wanted: of an exhaustive plan from `state` on, of a sampled plan from index `first` on."""
+
+    sampled: bool
+    seed: Any
+    first: Any
+    count: int
+    state: Any
+    stream: Any
+    rows: Any
+    levels: Any
+
+
+Work = namedtuple("Work", (*Table._fields, *Job._fields))  # type: ignore[misc]  # mypy reads no computed names
+_work = gather(Work)
+
+
 # ---- Random numbers: Philox 4x32-10 (philox.py says from where) ----
+
+
+def stream() -> Any:
+    """Room for a stream of random numbers."""
+    return np.zeros(_STREAM, np.uint64)
 
 
 @inner
@@ -149,39 +180,56 @@ def _subset(stream: Any, places: int, size: int, members: Any) -> None:
 
 
 @inner
-def _insert(stage: Any, row: int, level: float, rows: Any, levels: Any, count: int) -> None:
+def _insert(stage: Any, row: int, level: float, rows: Any, levels: Any, drawn: bool, count: int) -> None:
     """Writes a row in its place among those written: by stage, then by number."""
     i = count
     while i > 0 and (
         stage[rows[i - 1]] > stage[row] or (stage[rows[i - 1]] == stage[row] and rows[i - 1] > row)
     ):
-        rows[i], levels[i] = rows[i - 1], levels[i - 1]
+        rows[i] = rows[i - 1]
+        if drawn:
+            levels[i] = levels[i - 1]
         i -= 1
-    rows[i], levels[i] = row, level
+    rows[i] = row
+    if drawn:
+        levels[i] = level
 
 
 @inner
-def _write(table: Any, b: int, state: Any, stream: Any, rows: Any, levels: Any, count: int) -> int:
+def _sizes(work: Any, b: int) -> Any:
+    """How many places each kind takes in block b's stratum."""
+    here = at(work.block, b * _BLOCK_FIELDS)
+    return at(work.size, here[_SIZE] + work.state[here[_STATE]] * here[_CHOICES])
+
+
+@inner
+def _choice(work: Any, b: int, k: int) -> Any:
+    """Kind k of block b."""
+    return at(work.choice, (work.block[b * _BLOCK_FIELDS + _CHOICE] + k) * _CHOICE_FIELDS)
+
+
+@inner
+def _write(work: Any, b: int, rows: Any, levels: Any, count: int) -> int:
     """Writes the rows of block b's selection. Places that earlier kinds took are kept, ascending, at the end of
     the state.
     """
-    here = table.block[b]
-    taken = state[len(state) - table.slots :]
+    taken = at(work.state, work.taken)
     held = 0
-    for k in range(here[_CHOICES]):
-        choice = table.choice[here[_CHOICE] + k]
-        positions = state[choice[_POSITIONS] :]
+    sizes = _sizes(work, b)
+    for k in range(work.block[b * _BLOCK_FIELDS + _CHOICES]):
+        choice = _choice(work, b, k)
+        positions = at(work.state, choice[_POSITIONS])
         before = held
-        for i in range(table.size[here[_SIZE] + state[here[_STATE]] * here[_CHOICES] + k]):
+        for i in range(sizes[k]):
             place = np.int64(positions[i])
             for t in range(before):
                 if taken[t] > place:
                     break
                 place += 1
-            variant = state[0] if choice[_JOINT] else positions[choice[_MOST] + i]
-            level = _unit(stream) if choice[_DRAWN] else 0.0
+            variant = work.state[0] if choice[_JOINT] else positions[choice[_MOST] + i]
+            level = _unit(work.stream) if choice[_DRAWN] else 0.0
             row = choice[_FIRST_ROW] + place * choice[_VARIANTS] + variant
-            _insert(table.stage, row, level, rows, levels, count)
+            _insert(work.stage, row, level, rows, levels, work.drawn, count)
             count += 1
             taken[held] = place
             held += 1
@@ -189,23 +237,19 @@ def _write(table: Any, b: int, state: Any, stream: Any, rows: Any, levels: Any, 
         for i in range(before, held):
             j = i
             while j > 0 and taken[j - 1] > taken[j]:
-                taken[j - 1], taken[j] = taken[j], taken[j - 1]
+                swap = taken[j]
+                taken[j] = taken[j - 1]
+                taken[j - 1] = swap
                 j -= 1
     return count
 
 
 @inner
-def _size(table: Any, b: int, state: Any, k: int) -> int:
-    here = table.block[b]
-    return np.int64(table.size[here[_SIZE] + state[here[_STATE]] * here[_CHOICES] + k])
-
-
-@inner
-def _free(table: Any, b: int, state: Any, k: int) -> int:
+def _free(work: Any, b: int, k: int) -> int:
     """Places that the kinds before k leave free."""
-    left = table.block[b, _PLACES]
+    left = work.block[b * _BLOCK_FIELDS + _PLACES]
     for i in range(k):
-        left -= _size(table, b, state, i)
+        left -= _sizes(work, b)[i]
     return left
 
 
@@ -213,111 +257,90 @@ def _free(table: Any, b: int, state: Any, k: int) -> int:
 
 
 @inner
-def _first_of(table: Any, b: int, state: Any, k: int) -> None:
-    choice = table.choice[table.block[b, _CHOICE] + k]
-    for i in range(_size(table, b, state, k)):
-        state[choice[_POSITIONS] + i] = i
-        state[choice[_POSITIONS] + choice[_MOST] + i] = 0
+def _first_of(work: Any, b: int, k: int) -> None:
+    choice = _choice(work, b, k)
+    positions = at(work.state, choice[_POSITIONS])
+    for i in range(_sizes(work, b)[k]):
+        positions[i] = i
+        positions[choice[_MOST] + i] = 0
 
 
 @inner
-def _next_of(table: Any, b: int, state: Any, k: int) -> bool:
+def _next_of(work: Any, b: int, k: int) -> bool:
     """The next variants, or the next combination with the first variants; False when there is none."""
-    choice = table.choice[table.block[b, _CHOICE] + k]
-    size = _size(table, b, state, k)
-    positions = state[choice[_POSITIONS] :]
-    variants = positions[choice[_MOST] :]
+    choice = _choice(work, b, k)
+    size = _sizes(work, b)[k]
+    positions = at(work.state, choice[_POSITIONS])
+    variants = at(positions, choice[_MOST])
     if not choice[_JOINT]:
         for i in range(size - 1, -1, -1):
-            variants[i] += 1
-            if variants[i] < choice[_VARIANTS]:
+            if variants[i] + 1 < choice[_VARIANTS]:
+                variants[i] += 1
                 return True
             variants[i] = 0
-    places = _free(table, b, state, k)
+    places = _free(work, b, k)
     for i in range(size - 1, -1, -1):
         if positions[i] < places - size + i:
-            positions[i] += 1
-            for j in range(i + 1, size):
-                positions[j] = positions[j - 1] + 1
+            first = positions[i] + 1
+            for j in range(i, size):
+                positions[j] = first + j - i
             return True
     return False
 
 
 @inner
-def _next_block(table: Any, b: int, state: Any) -> bool:
-    here = table.block[b]
+def _next_block(work: Any, b: int) -> bool:
+    here = at(work.block, b * _BLOCK_FIELDS)
+    first, more = 0, False
     for k in range(here[_CHOICES] - 1, -1, -1):
-        if _next_of(table, b, state, k):
-            for i in range(k + 1, here[_CHOICES]):
-                _first_of(table, b, state, i)
-            return True
-    more = state[here[_STATE]] + 1 < here[_STRATA]
-    state[here[_STATE]] = state[here[_STATE]] + 1 if more else 0
-    for k in range(here[_CHOICES]):
-        _first_of(table, b, state, k)
+        if _next_of(work, b, k):
+            first, more = k + 1, True
+            break
+    if not more:
+        more = work.state[here[_STATE]] + 1 < here[_STRATA]
+        work.state[here[_STATE]] = work.state[here[_STATE]] + 1 if more else 0
+    for k in range(first, here[_CHOICES]):
+        _first_of(work, b, k)
     return more
-
-
-@inner
-def _enumerate(table: Any, state: Any, stream: Any, rows: Any, levels: Any) -> None:
-    for c in range(len(rows)):
-        count = 0
-        for b in range(len(table.block)):
-            count = _write(table, b, state, stream, rows[c], levels[0], count)
-        rows[c, count:] = -1
-        b = len(table.block) - 1
-        while b >= 0 and not _next_block(table, b, state):
-            b -= 1
-        if b < 0:
-            state[0] += 1
 
 
 # ---- Sampling ----
 
 
 @inner
-def _draw(table: Any, b: int, state: Any, stream: Any) -> None:
-    here = table.block[b]
+def _draw(work: Any, b: int) -> None:
+    here = at(work.block, b * _BLOCK_FIELDS)
+    threshold = at(work.threshold, here[_THRESHOLD])
     strata = here[_STRATA]
-    state[here[_STATE]] = (
-        _stratum(stream, table.threshold[here[_THRESHOLD] :], strata) if strata > 1 else 0
-    )
+    work.state[here[_STATE]] = _stratum(work.stream, threshold, strata) if strata > 1 else 0
     for k in range(here[_CHOICES]):
-        choice = table.choice[here[_CHOICE] + k]
-        positions = state[choice[_POSITIONS] :]
-        size = _size(table, b, state, k)
-        _subset(stream, _free(table, b, state, k), size, positions)
+        choice = _choice(work, b, k)
+        positions = at(work.state, choice[_POSITIONS])
+        size = _sizes(work, b)[k]
+        _subset(work.stream, _free(work, b, k), size, positions)
         for i in range(size):
             free = choice[_VARIANTS] > 1 and not choice[_JOINT]
-            positions[choice[_MOST] + i] = _below(stream, choice[_VARIANTS]) if free else 0
+            positions[choice[_MOST] + i] = _below(work.stream, choice[_VARIANTS]) if free else 0
 
 
-@inner
-def _sample(table: Any, seed: Any, first: Any, state: Any, stream: Any, rows: Any, levels: Any) -> None:
-    for c in range(len(rows)):
-        _seek(stream, seed, first + np.uint64(c))
-        state[0] = _below(stream, table.targets) if table.targets > 1 else 0
-        for b in range(len(table.block)):
-            _draw(table, b, state, stream)
+def write_rows(table: Any, job: Any) -> None:
+    """Writes the rows of successive configurations, and their levels where they are drawn."""
+    work = _work((table, job))
+    for c in range(job.count):
+        if job.sampled:
+            _seek(work.stream, job.seed, job.first + np.uint64(c))
+            work.state[0] = _below(work.stream, work.targets) if work.targets > 1 else 0
+            for b in range(work.blocks):
+                _draw(work, b)
+        rows, levels = at(work.rows, c * work.slots), at(work.levels, c * work.slots)
         count = 0
-        for b in range(len(table.block)):
-            count = _write(table, b, state, stream, rows[c], levels[c % len(levels)], count)
-        rows[c, count:] = -1
-        levels[c % len(levels), count:] = 0.0
-
-
-def write_rows(
-    table: Any, sampled: bool, seed: Any, first: Any, state: Any, stream: Any, rows: Any, levels: Any
-) -> None:
-    """Writes the rows of successive configurations: of an exhaustive plan from `state` on, of a sampled plan
-    from index `first` on. levels (n, slots), or (1, slots) where none are drawn.
-    """
-    if sampled:
-        _sample(table, seed, first, state, stream, rows, levels)
-    else:
-        _enumerate(table, state, stream, rows, levels)
-
-
-def stream() -> Any:
-    """Room for a stream of random numbers."""
-    return np.zeros(_STREAM, np.uint64)
+        for b in range(work.blocks):
+            count = _write(work, b, rows, levels, count)
+        for i in range(count, work.slots):
+            rows[i] = -1
+        if not job.sampled:
+            b = work.blocks - 1
+            while b >= 0 and not _next_block(work, b):
+                b -= 1
+            if b < 0:
+                work.state[0] += 1
