@@ -1,4 +1,4 @@
-"""The Numba backend: what runs where no C compiler was at hand, with the C kernel's algorithm and interface."""
+"""The Numba backend: the C kernel's algorithm and interface, where no C compiler was at hand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from neurofail import _numba_kernel as kernel
 from neurofail import _numba_plans as plans
+from neurofail import _numba_work as work
 from neurofail import lowering
+from neurofail._numba_kernel import run
 from neurofail._numba_lanes import HEIGHT, block_size
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
@@ -28,19 +29,7 @@ Rows = npt.NDArray[np.int32]
 _WORKING = 1 << 19
 _LINE = 64
 _PATIENCE = 1.0  # seconds until a compilation is explained
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Says that compiling takes its time, once it does."""
-    notice = "neurofail: compiling the Numba kernel, once for this machine; this takes about 20 seconds"
-    timer = threading.Timer(_PATIENCE, print, (notice,), {"file": sys.stderr, "flush": True})
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+_NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about 20 seconds"
 
 
 def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -54,8 +43,8 @@ def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 def _entry(function: Any) -> Any:
     """Compiles an entry point when it is first called, and keeps the code for later processes.
 
-    Numba looks for changes in the function's own file alone; so the name that it keeps the code under tells of
-    all the files that the code is made of.
+    Numba looks for changes in the function's own file alone; so the name that it keeps the code under tells
+    of all the files that the code is made of.
     """
     sources = [path for path in files(__package__).iterdir() if path.name.startswith("_numba")]
     texts = b"".join(path.read_bytes() for path in sorted(sources, key=lambda path: path.name))
@@ -66,7 +55,28 @@ def _entry(function: Any) -> Any:
         return numba.njit(function, nogil=True, no_cfunc_wrapper=True)
 
 
-_run, _write_rows = _entry(kernel.run), _entry(plans.write_rows)
+_run, _write_rows = _entry(run), _entry(plans.write_rows)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Says that compiling takes its time, once it does; loading what was compiled is not worth a word."""
+
+    def compiled() -> int:
+        return sum(sum(entry.stats.cache_misses.values()) for entry in (_run, _write_rows))
+
+    def explain() -> None:
+        if compiled() > before:
+            print(_NOTICE, file=sys.stderr, flush=True)
+
+    before = compiled()
+    timer = threading.Timer(_PATIENCE, explain)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _panels(weights: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
@@ -85,7 +95,7 @@ class Session:
         self.inputs = len(inputs)
         self.blocks = -(-self.inputs // self._lanes)
         sites = lowering.SiteTable.of(plan)
-        self._sites = kernel.Sites(*(getattr(sites, name) for name in kernel.Sites._fields))
+        self._sites = work.Sites(*(getattr(sites, name) for name in work.Sites._fields))
         self._table = lowering.PlanTable.of(plan)
         self._plans = plans.table_of(self._table, sites.stage)
         self._model = self._pack(lowering.layers(plan.net, self._dtype))
@@ -95,7 +105,7 @@ class Session:
             rows, levels = self.rows(0, 1)
             self.evaluate(rows, levels, 0, 0, self.desk())
 
-    def _pack(self, layers: list[lowering.Layer]) -> kernel.Model:
+    def _pack(self, layers: list[lowering.Layer]) -> work.Model:
         lanes, outputs = self._lanes, len(layers[-1].biases)
         widths = [layers[0].weights.shape[1], *(len(layer.biases) for layer in layers)]
         heights = [1, *(-(-n // -(-n // HEIGHT)) for n in widths[1:])]
@@ -108,16 +118,16 @@ class Session:
                 start.append(sum(map(len, weights)))
                 weights.append(part)
         s, y, end = [0], [0], widths[0] * lanes
-        for l, width in enumerate(widths[1:], start=1):
+        for number, width in enumerate(widths[1:], start=1):
             s.append(end)
-            y.append(end + (width * lanes if l < len(layers) else 0))
+            y.append(end + (width * lanes if number < len(layers) else 0))
             end = y[-1] + width * lanes
         working = 3 * sum(widths[1:]) * lanes * self._dtype.itemsize
         stride = end + 2 * lanes
         packed = _aligned(sum(map(len, weights)), self._dtype)
         np.concatenate(weights, out=packed)
         limits = np.finfo(self._dtype)
-        return kernel.Model(
+        return work.Model(
             layers=len(layers),
             inputs=self.inputs,
             tile=min(max(1, min(32, _WORKING // working)), self.blocks),
@@ -168,13 +178,13 @@ class Session:
         _write_rows(self._plans, job)
         return rows, levels if table.drawn else None
 
-    def desk(self) -> kernel.Desk:
+    def desk(self) -> work.Desk:
         """One thread's working memory."""
         model, slots = self._model, self._table.slots
         widths = model.neurons.tolist()
         outputs, layers = widths[-1], model.layers
         tile = model.tile * self._lanes
-        capacity = kernel.FEW + slots
+        capacity = work.FEW + slots
         used = 0
 
         def take(size: int) -> int:
@@ -183,36 +193,42 @@ class Session:
             return used - size
 
         vector = take((layers + 1) * capacity * tile)
-        delta, run = take(outputs * self._lanes), take(kernel.RUN * self._lanes)
-        partial = np.zeros((layers + 1, kernel.CHAIN), np.int64)
+        delta, run = take(outputs * self._lanes), take(work.RUN * self._lanes)
+        partial = np.zeros((layers + 1, work.CHAIN), np.int64)
         deviation, base_next, scratch = np.zeros((3, layers + 1), np.int64)
-        for l in range(1, layers + 1):
-            for t in range(min(kernel.CHAIN, slots - 1)):
-                partial[l, t] = take(widths[l] * tile)
-            scratch[l] = take(widths[l] * self._lanes)
-            if l < layers:
-                deviation[l] = take(widths[l] * tile)
-                base_next[l] = take(widths[l + 1] * tile)
-        return kernel.Desk(
-            capacity,
-            vector,
-            delta,
-            run,
-            np.zeros(4, np.int64),
-            *np.zeros((2, capacity), np.int64),
-            *np.zeros((3, layers + 1), np.int64),
-            np.zeros((layers + 1) * kernel.CHAIN, np.int64),
-            *np.zeros((2, layers + 1), np.int64),
-            partial.ravel(),
-            deviation,
-            base_next,
-            scratch,
-            _aligned(used, self._dtype),
+        for number in range(1, layers + 1):
+            for t in range(min(work.CHAIN, slots - 1)):
+                partial[number, t] = take(widths[number] * tile)
+            scratch[number] = take(widths[number] * self._lanes)
+            if number < layers:
+                deviation[number] = take(widths[number] * tile)
+                base_next[number] = take(widths[number + 1] * tile)
+        entry, end = np.zeros((2, capacity), np.int64)
+        stamp, base, length, dense_stamp, dense_rows = np.zeros((5, layers + 1), np.int64)
+        return work.Desk(
+            capacity=capacity,
+            vector=vector,
+            delta=delta,
+            run=run,
+            now=np.zeros(4, np.int64),
+            entry=entry,
+            end=end,
+            stamp=stamp,
+            base=base,
+            length=length,
+            ends=np.zeros((layers + 1) * work.CHAIN, np.int64),
+            dense_stamp=dense_stamp,
+            dense_rows=dense_rows,
+            partial=partial.ravel(),
+            deviation=deviation,
+            base_next=base_next,
+            scratch=scratch,
+            room=_aligned(used, self._dtype),
         )
 
-    def _task(self, rows: Rows, levels: Array | None, records: Records) -> kernel.Task:
+    def _task(self, rows: Rows, levels: Array | None, records: Records) -> work.Task:
         none = np.empty((0, 0))
-        return kernel.Task(
+        return work.Task(
             self._table.slots,
             self._table.seed is None,
             levels is not None,
@@ -226,7 +242,7 @@ class Session:
         )
 
     def evaluate(
-        self, rows: Rows, levels: Array | None, first: int, last: int, desk: kernel.Desk, each: bool = False
+        self, rows: Rows, levels: Array | None, first: int, last: int, desk: work.Desk, each: bool = False
     ) -> Records:
         """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
         records = Records.empty(len(rows), self.inputs if each else None)

@@ -1,8 +1,8 @@
 """Lanes: one real for each input of a block, as a Numba type, and what can be done with it.
 
 A value of this type is an LLVM vector, so every operation below is vector code by construction, and what is
-kept in a variable is kept in registers. LLVM splits it into as many registers as this machine needs. Memory is
-reached through pointers, which cost nothing to pass on and are not reference-counted.
+kept in a variable is kept in registers. LLVM splits it into as many registers as this machine needs. Memory
+is reached through pointers, which cost nothing to pass on and are not reference-counted.
 
 A lane never meets another lane but in `largest`, so the width changes no result.
 """
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_jitable, register_model
 
@@ -29,7 +30,7 @@ def block_size(itemsize: int) -> int:
     return _BYTES // itemsize
 
 
-class Lanes(types.Type):  # type: ignore[misc]  # Numba ships no type information
+class Lanes(types.Type):  # type: ignore[misc]  # Numba is Any to mypy
     """One real of type `dtype` for each lane of a block."""
 
     def __init__(self, dtype: Any) -> None:
@@ -44,7 +45,7 @@ def vector(dtype: Any) -> ir.VectorType:
 
 
 @register_model(Lanes)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]  # Numba ships no type information
+class _Model(models.PrimitiveModel):  # type: ignore[misc]  # Numba is Any to mypy
     def __init__(self, manager: Any, kind: Lanes) -> None:
         super().__init__(manager, kind, vector(kind.dtype))
 
@@ -168,7 +169,12 @@ def put(builder: Any, value: Value, pointer: Any, at: Any, kind: Any) -> None:
     builder.store(value.value, address(builder, pointer, at, value.type), align=kind.dtype.bitwidth // 8)
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+def operation(function: Any) -> Any:
+    """Makes an operation of a function that gives its signature and what emits its code."""
+    return intrinsic(function)
+
+
+@operation
 def at(typing: Any, start: Any, offset: Any) -> Any:
     """The element `offset` behind a pointer."""
 
@@ -179,7 +185,7 @@ def at(typing: Any, start: Any, offset: Any) -> Any:
     return start(start, offset), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def block(typing: Any, start: Any) -> Any:
     """The lanes of a block of such reals, a constant."""
 
@@ -189,7 +195,7 @@ def block(typing: Any, start: Any) -> Any:
     return types.intp(start), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def load(typing: Any, start: Any, offset: Any) -> Any:
     """The lanes that start `offset` reals behind a pointer."""
 
@@ -201,7 +207,7 @@ def load(typing: Any, start: Any, offset: Any) -> Any:
     return Lanes(start.dtype)(start, offset), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def store(typing: Any, start: Any, offset: Any, value: Any) -> Any:
     """Stores lanes, or a number in every lane."""
 
@@ -216,7 +222,7 @@ def store(typing: Any, start: Any, offset: Any, value: Any) -> Any:
     return types.void(start, offset, value), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def spread(typing: Any, like: Any, number: Any) -> Any:
     """A number in every lane, in the reals of a pointer."""
 
@@ -243,13 +249,13 @@ def _operation(emit_values: Callable[..., Value], doc: str) -> Any:
             return b(a, b), emit
 
         two.__doc__ = doc
-        return intrinsic(two)
+        return operation(two)
 
     def three(typing: Any, a: Any, b: Any, c: Any) -> Any:
         return c(a, b, c), emit
 
     three.__doc__ = doc
-    return intrinsic(three)
+    return operation(three)
 
 
 minus = _operation(lambda a, b: a - b, "a - b")
@@ -271,7 +277,7 @@ def _comparison(how: str) -> Any:
 
         return types.uint64(a, b), emit
 
-    return intrinsic(compare)
+    return operation(compare)
 
 
 less = _comparison("<")
@@ -280,7 +286,7 @@ greater = _comparison(">")
 equal = _comparison("==")
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def choose(typing: Any, bits: Any, a: Any, b: Any) -> Any:
     """a in the lanes whose bit is set, else b."""
 
@@ -293,7 +299,7 @@ def choose(typing: Any, bits: Any, a: Any, b: Any) -> Any:
     return a(bits, a, b), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def ones(typing: Any, bits: Any) -> Any:
     """How many bits are set."""
 
@@ -303,7 +309,7 @@ def ones(typing: Any, bits: Any) -> Any:
     return types.int64(bits), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def largest(typing: Any, lanes: Any) -> Any:
     """The largest of all lanes, none of them negative; NaN if one is."""
 
@@ -341,7 +347,7 @@ def gather(to: Any) -> Any:
 
         return types.NamedTuple(kinds, to)(parts), emit
 
-    return intrinsic(gathered)
+    return operation(gathered)
 
 
 def inner(function: Any) -> Any:

@@ -6,10 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from neurofail._numba_activations import ACTIVATIONS
-from neurofail._numba_lanes import HEIGHT, Lanes, Value, everywhere, fetch, inner, put, vector
+from neurofail._numba_lanes import HEIGHT, Lanes, Value, everywhere, fetch, inner, operation, put, vector
 
 
 def _integers(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
@@ -20,7 +19,7 @@ def _integers(context: Any, builder: Any, signature: Any, arguments: Any) -> lis
     ]
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def _apply(
     typing: Any,
     code: Any,
@@ -86,7 +85,7 @@ def apply(
     _apply(code, a, b, neurons, base, column, column_step, deviation, golden, golden_step, out)
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # Numba ships no type information
+@operation
 def _panel(typing: Any, rows: Any, depth: Any, w: Any, d: Any, add: Any, add_step: Any, out: Any) -> Any:
     """See `panel`: one loop for each number of rows, whose sums are kept in registers."""
 

@@ -1,7 +1,7 @@
 """Successive configurations of an exhaustive plan, and any of a sampled one, compiled by Numba.
 
-plans.py is the definition; a test holds the two together. The state is that of lowering.PlanTable.state. Words
-of the generator are uint64 throughout, for Numba takes uint32 to int64.
+plans.py is the definition; a test holds the two together. The state is that of lowering.PlanTable.state.
+Words of the generator are uint64 throughout, for Numba takes uint32 to int64.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Table(NamedTuple):
 
 def table_of(plan: PlanTable, stage: Any) -> Table:
     """The table of a plan."""
-    blocks, choices = [], []
+    blocks: list[tuple[int, ...]] = []
+    choices: list[tuple[int, ...]] = []
     state, size, threshold = 1, 0, 0
     kinds = plan.choice.reshape(-1, 5)
     for places, count, strata in plan.block.reshape(-1, 3).tolist():
@@ -73,19 +74,21 @@ def table_of(plan: PlanTable, stage: Any) -> Table:
 
 
 class Job(NamedTuple):
-    """The rows that are wanted: of an exhaustive plan from `state` on, of a sampled plan from index `first` on."""
+    """The rows wanted: of an exhaustive plan from `state` on, of a sampled one from index `first` on."""
 
     sampled: bool
     seed: Any
     first: Any
-    count: int
+    wanted: int
     state: Any
     stream: Any
     rows: Any
     levels: Any
 
 
-Work = namedtuple("Work", (*Table._fields, *Job._fields))  # type: ignore[misc]  # mypy reads no computed names
+# Both, with pointers for arrays.
+_FIELDS = (*Table._fields, *Job._fields)
+Work: Any = namedtuple("Work", _FIELDS)  # type: ignore[misc]  # mypy wants the names spelt out
 _work = gather(Work)
 
 
@@ -107,7 +110,7 @@ def _seek(stream: Any, seed: Any, index: Any) -> None:
 
 @inner
 def _next_word(stream: Any) -> Any:
-    used = np.int64(stream[_USED])
+    used: Any = np.int64(stream[_USED])
     if used == 4:
         c0, c1, c2, c3 = stream[_INDEX], stream[_INDEX + 1], stream[_BLOCK], np.uint64(0)
         k0, k1 = stream[_KEY], stream[_KEY + 1]
@@ -123,7 +126,7 @@ def _next_word(stream: Any) -> Any:
 
 
 @inner
-def _below(stream: Any, bound: int) -> int:
+def _below(stream: Any, bound: int) -> Any:
     """Below `bound`, each number equally likely (Lemire's rejection)."""
     limit = np.uint64(bound)
     product = _next_word(stream) * limit
@@ -135,14 +138,14 @@ def _below(stream: Any, bound: int) -> int:
 
 
 @inner
-def _unit(stream: Any) -> float:
+def _unit(stream: Any) -> Any:
     high = _next_word(stream)
     low = _next_word(stream)
     return np.float64((high << np.uint64(21)) | (low >> np.uint64(11))) * 2.0**-53
 
 
 @inner
-def _stratum(stream: Any, threshold: Any, strata: int) -> int:
+def _stratum(stream: Any, threshold: Any, strata: int) -> Any:
     """The stratum whose cumulative share is the first above a 128-bit number."""
     high = _next_word(stream) << _HALF
     high |= _next_word(stream)
@@ -209,9 +212,9 @@ def _choice(work: Any, b: int, k: int) -> Any:
 
 
 @inner
-def _write(work: Any, b: int, rows: Any, levels: Any, count: int) -> int:
-    """Writes the rows of block b's selection. Places that earlier kinds took are kept, ascending, at the end of
-    the state.
+def _write(work: Any, b: int, rows: Any, levels: Any, count: int) -> Any:
+    """Writes the rows of block b's selection. Places that earlier kinds took are kept, ascending, at the end
+    of the state.
     """
     taken = at(work.state, work.taken)
     held = 0
@@ -245,7 +248,7 @@ def _write(work: Any, b: int, rows: Any, levels: Any, count: int) -> int:
 
 
 @inner
-def _free(work: Any, b: int, k: int) -> int:
+def _free(work: Any, b: int, k: int) -> Any:
     """Places that the kinds before k leave free."""
     left = work.block[b * _BLOCK_FIELDS + _PLACES]
     for i in range(k):
@@ -266,7 +269,7 @@ def _first_of(work: Any, b: int, k: int) -> None:
 
 
 @inner
-def _next_of(work: Any, b: int, k: int) -> bool:
+def _next_of(work: Any, b: int, k: int) -> Any:
     """The next variants, or the next combination with the first variants; False when there is none."""
     choice = _choice(work, b, k)
     size = _sizes(work, b)[k]
@@ -289,7 +292,7 @@ def _next_of(work: Any, b: int, k: int) -> bool:
 
 
 @inner
-def _next_block(work: Any, b: int) -> bool:
+def _next_block(work: Any, b: int) -> Any:
     here = at(work.block, b * _BLOCK_FIELDS)
     first, more = 0, False
     for k in range(here[_CHOICES] - 1, -1, -1):
@@ -326,7 +329,7 @@ def _draw(work: Any, b: int) -> None:
 def write_rows(table: Any, job: Any) -> None:
     """Writes the rows of successive configurations, and their levels where they are drawn."""
     work = _work((table, job))
-    for c in range(job.count):
+    for c in range(job.wanted):
         if job.sampled:
             _seek(work.stream, job.seed, job.first + np.uint64(c))
             work.state[0] = _below(work.stream, work.targets) if work.targets > 1 else 0
