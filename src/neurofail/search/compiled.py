@@ -16,11 +16,11 @@ def inner(function: Function) -> Function:
     Without the wrappers for Python and C, which double the time that compilation takes. Calling such a
     function from Python crashes.
     """
-    compile_ = nb.njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]  # Numba's stubs lack both options
+    compile_ = nb.njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     return compile_(function)  # type: ignore[no-any-return]  # see above
 
 
 def outer(function: Function) -> Function:
     """Compile for callers in Python."""
-    compile_ = nb.njit(cache=True, nogil=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]  # Numba's stubs lack the option
+    compile_ = nb.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
     return compile_(function)  # type: ignore[no-any-return]  # see above
