@@ -66,17 +66,18 @@ def _explained() -> Iterator[None]:
         return sum(sum(entry.stats.cache_misses.values()) for entry in (_run, _write_rows))
 
     def explain() -> None:
-        if compiled() > before:
-            print(_NOTICE, file=sys.stderr, flush=True)
+        while not done.wait(_PATIENCE):
+            if compiled() > before:
+                print(_NOTICE, file=sys.stderr, flush=True)
+                return
 
     before = compiled()
-    timer = threading.Timer(_PATIENCE, explain)
-    timer.daemon = True
-    timer.start()
+    done = threading.Event()
+    threading.Thread(target=explain, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
 
 
 def _panels(weights: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
