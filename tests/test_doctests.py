@@ -10,7 +10,9 @@ import pytest
 
 import neurofail
 
-MODULES = [m.name for m in pkgutil.walk_packages(neurofail.__path__, "neurofail.") if "__main__" not in m.name]
+MODULES = [
+    m.name for m in pkgutil.walk_packages(neurofail.__path__, "neurofail.") if "__main__" not in m.name
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -97,7 +97,8 @@ def test_byzantine_semantics_differ_by_what_they_stand_on(relu: Network, backend
     assert (value.error, value.output) == (12.5, 1)
     # nominal + 1: y2_0 = 4 +- 1 whatever arrives. With crash 1, y2 = (3, 0): F = (3, 6), (4, 4.5);
     # y2 = (5, 0): (6, 0.5); at neuron 1, y2 = (0, 4): F = (-4, 2): (3, 8.5); (0, 6): (-6, 3): (5, 7.5).
-    # With crash 0, s2 = (3, 6): y2 = (3 or 5, 6), (3, 4 or 6): F = (-3, 9), (-1, 13), (-1, 8), (-3, 9): at most 2.5.
+    # With crash 0, s2 = (3, 6): y2 = (3 or 5, 6), (3, 4 or 6): F = (-3, 9), (-1, 13), (-1, 8), (-3, 9):
+    # at most 2.5.
     # With crash 2 nothing arrives: y2 = (3 or 5, 5), (4, 4 or 6): F = (-2, 8.5), (0, 12.5), ..: at most 2.
     nominal = worst(relu, X, [crash, Byzantine(1.0, "nominal")], backend, failures=[(1, 0), (0, 1)])
     assert (nominal.error, nominal.output) == (8.5, 1)

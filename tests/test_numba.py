@@ -15,7 +15,7 @@ import pytest
 
 import neurofail as nf
 from neurofail import _numba, _numpy
-from neurofail._numba_activations import COEFFICIENTS
+from neurofail._numba.activations import COEFFICIENTS
 from neurofail.activations import NAMES
 from neurofail.plans import Plan
 

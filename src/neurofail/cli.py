@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import NoReturn, TYPE_CHECKING, TextIO, get_args
 
 from neurofail import __version__
 from neurofail.bounds.frontier import By
@@ -376,7 +376,15 @@ def _plan_size(args: argparse.Namespace) -> int:
     return commands.plan(args, load(args.model), _fault(args))
 
 
-def _note(message: Warning | str, *_: object) -> None:
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as people at a terminal want it: one line, without the place in the code."""
     print(f"neurofail: note: {message}", file=sys.stderr)
 
 

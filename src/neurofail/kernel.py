@@ -106,9 +106,9 @@ def open_session(backend: str, plan: Plan, inputs: Array, dtype: str) -> Session
 
         return _native.open_session(backend.removeprefix("c/"), plan, inputs, dtype)
     if backend == "numba":
-        from neurofail import _numba
+        from neurofail._numba import Session as NumbaSession
 
-        return _numba.Session(plan, inputs, dtype)
+        return NumbaSession(plan, inputs, dtype)
     from neurofail import _numpy
 
     return _numpy.Session(plan, inputs)

@@ -1,4 +1,4 @@
-"""The Numba backend: the C kernel's algorithm and interface, where no C compiler was at hand."""
+"""A plan on its inputs, packed for the compiled functions; and what compiling them costs, said aloud."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from neurofail import _numba_plans as plans
-from neurofail import _numba_work as work
 from neurofail import lowering
-from neurofail._numba_kernel import run
-from neurofail._numba_lanes import HEIGHT, block_size
+from neurofail._numba import plans, work
+from neurofail._numba.kernel import run
+from neurofail._numba.lanes import HEIGHT, block_size
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 
@@ -46,7 +45,7 @@ def _entry(function: Any) -> Any:
     Numba looks for changes in the function's own file alone; so the name that it keeps the code under tells
     of all the files that the code is made of.
     """
-    sources = [path for path in files(__package__).iterdir() if path.name.startswith("_numba")]
+    sources = [path for path in files(__package__).iterdir() if path.name.endswith(".py")]
     texts = b"".join(path.read_bytes() for path in sorted(sources, key=lambda path: path.name))
     function.__qualname__ = f"{function.__name__}_{sha256(texts).hexdigest()[:16]}"
     try:

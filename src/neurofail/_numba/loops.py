@@ -7,8 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from neurofail._numba_activations import ACTIVATIONS
-from neurofail._numba_lanes import HEIGHT, Lanes, Value, everywhere, fetch, inner, operation, put, vector
+from neurofail._numba.activations import ACTIVATIONS
+from neurofail._numba.lanes import HEIGHT, Lanes, Value, everywhere, fetch, inner, operation, put, vector
 
 
 def _integers(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurofail._numba_lanes import at, block, fma, inner, load, plus, spread, store
-from neurofail._numba_loops import apply, panel
-from neurofail._numba_work import (
+from neurofail._numba.lanes import at, block, fma, inner, load, plus, spread, store
+from neurofail._numba.loops import apply, panel
+from neurofail._numba.work import (
     BLOCKS,
     CHAIN,
     ENTRIES,

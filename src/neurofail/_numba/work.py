@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, NamedTuple
 
-from neurofail._numba_lanes import at, block, gather, inner, minus
+from neurofail._numba.lanes import at, block, gather, inner, minus
 
 # What an operation does: sites.Action.
 _SET, _ADD = 0, 2

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofail._numba_lanes import (
+from neurofail._numba.lanes import (
     at,
     at_most,
     block,
@@ -30,9 +30,9 @@ from neurofail._numba_lanes import (
     spread,
     store,
 )
-from neurofail._numba_layers import advance, collect, enter, inject, product, update
-from neurofail._numba_loops import apply
-from neurofail._numba_work import (
+from neurofail._numba.layers import advance, collect, enter, inject, product, update
+from neurofail._numba.loops import apply
+from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,
     FEW,

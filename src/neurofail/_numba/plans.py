@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurofail._numba_lanes import at, gather, inner
+from neurofail._numba.lanes import at, gather, inner
 from neurofail.lowering import PlanTable
 
 # By block: places, kinds that choose from them, strata; where its kinds, sizes, state and thresholds begin.

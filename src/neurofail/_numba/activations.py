@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from neurofail._numba_lanes import Value
+from neurofail._numba.lanes import Value
 
 _LOG2E = 1.4426950408889634074
 
