@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TYPE_CHECKING, TextIO, get_args
+from typing import TYPE_CHECKING, NoReturn, TextIO, get_args
 
 from neurofail import __version__
 from neurofail.bounds.frontier import By
