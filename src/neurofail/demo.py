@@ -13,6 +13,7 @@ from neurofail import report
 from neurofail.bounds import bounds, fep
 from neurofail.compare import Ladder, compare
 from neurofail.data import Name, digits, digits_test
+from neurofail.errors import InputError
 from neurofail.faults import Crash
 from neurofail.kernel import run
 from neurofail.network import Network
@@ -39,6 +40,8 @@ class Case:
 
 def main(epsilon: float | None = None, *, quiet: bool = False) -> bool:
     """Prints both networks' ladders; returns whether nothing seen exceeds a demanded epsilon."""
+    if epsilon is not None and not epsilon >= 0:
+        raise InputError(f"epsilon is {epsilon}; it must be a number, 0 or more")
     inputs, labels = digits_test()
     holds = True
     # The exact search is compiled when it is first used; that takes seconds, once, so it starts right away.
