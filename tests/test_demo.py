@@ -39,8 +39,8 @@ NAMES = pytest.mark.parametrize("name", ["sigmoid", "relu"])
 
 
 def test_it_takes_less_than_twenty_seconds(shown: tuple[str, float]) -> None:
-    """Of processor time, all threads together: so on any machine that has little else to do."""
-    assert shown[1] < 20
+    """On two cores those are 40 s of processor time, which other work on the machine does not move."""
+    assert shown[1] < 40
 
 
 @NAMES
