@@ -213,11 +213,13 @@ def _limit(net: Network, fault: Fault, budget: Budget, error: float, gap: float)
     offset = np.zeros(len(rows))
     ranked = ranking(net.weights[problem.start][:, :senders], low[0, :senders], high[0, :senders])
     slack = problem.rounding(magnitudes, offset, low, high)
-    case = Case(pre, pre_high, np.zeros(problem.shape), low, high, *ranked, offset, slack)
+    case = Case(
+        np.stack([pre, pre_high, np.zeros(problem.shape), low, high]), *ranked, np.stack([offset, slack])
+    )
     states = np.repeat(problem.root[None], len(rows), axis=0)
     empty = np.zeros((0, *problem.shape))
     *_, closed, _, limits, _, _, _ = explore(
-        problem.circuit._replace(boxed=True, ranged=False),
+        problem.circuit._replace(ranged=False),
         case,
         np.arange(len(rows)),
         np.full(len(rows), np.inf),
@@ -227,5 +229,6 @@ def _limit(net: Network, fault: Fault, budget: Budget, error: float, gap: float)
         error,
         gap,
         _NODES + len(rows),
+        boxed=True,
     )
     return float(max(closed, limits.max(initial=-np.inf)) + slack.max())

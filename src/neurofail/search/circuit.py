@@ -6,7 +6,7 @@ golden run are all that matters from there on. Arrays are padded to the widest s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,25 @@ States = npt.NDArray[np.int8]
 
 FREE, SOUND, FAILED = 0, 1, 2
 
+# Whether the input ranges over a box: golden values are intervals, and nothing can be measured. None if not:
+# by its type, Numba leaves that half of the code out.
+Boxed = Literal[True] | None
+
+GAIN, FIRST, SECOND, TURNING = 0, 1, 2, 3  # the rows of Circuit.phi
+INTO, FROM = 0, 1  # of Circuit.link
+
 
 class Circuit(NamedTuple):
-    """The network from stage 0 on, and the failures allowed. N is the widest stage, S the stages."""
+    """The network from stage 0 on, and the failures allowed. N is the widest stage, S the stages.
+
+    Arrays are few, here and below: compiled calls pass each one's address, sizes and strides, and all of that
+    costs compile time.
+    """
 
     width: Ints  # (S,)
-    weight: Array  # (S - 1, N, N): [k, j, i] from neuron i of stage k to neuron j of stage k + 1
-    turned: Array  # (S - 1, N, N): the same with [k, i, j]
-    code: Ints  # (S,) the activation of each stage, and its gain and parameters
-    gain: Array
-    first: Array
-    second: Array
-    turning: Array  # (S,) where it has its minimum; NaN if it never falls
+    link: Array  # (2, S - 1, N, N) from neuron i of stage k to j of k + 1: [INTO, k, j, i], [FROM, k, i, j]
+    code: Ints  # (S,) the activation of each stage
+    phi: Array  # (4, S) its gain, its two parameters, and where it has its minimum (NaN if it never falls)
     leak: float  # stage 1's slope below 0 if it is a ReLU or a leaky one; infinite if not
     allowed: Ints  # (S,) failures allowed in each stage
     total: int  # failures allowed in all
@@ -40,24 +47,23 @@ class Circuit(NamedTuple):
     blocking: bool  # a failed neuron blocks the error that reaches it
     ranged: bool  # a failure has a range of values, not one
     split: bool  # a failed neuron may send each receiver a value of its own (equivocation)
-    boxed: bool  # the input ranges over a box: golden values are intervals, and nothing can be measured
     rows: Array  # (O, N) the objectives: coefficients of the last stage's deviations
+
+
+# The rows of Case.of, each (S, N): golden pre-activations (of a box, the least and the greatest), golden
+# outputs, and the deviations that a failure may cause, from LEAST to MOST.
+PRE, PRE_HIGH, OUT, LEAST, MOST = 0, 1, 2, 3, 4
+UP, DOWN = 0, 1  # of Case.order and Case.term
+OFFSET, SLACK = 0, 1  # of Case.objective
 
 
 class Case(NamedTuple):
     """One input, or a box of them: the golden run, and what a failure may do to each neuron's output."""
 
-    pre: Array  # (S, N) golden pre-activations; of a box, the least
-    pre_high: Array  # (S, N) of a box, the greatest
-    out: Array  # (S, N) golden outputs
-    low: Array  # (S, N) the deviations that a failure may cause, from low
-    high: Array  # (S, N) to high
-    up_order: Order  # (N_1, N_0) stage-0 neurons by what they can add to each receiver
-    up_term: Array  # (N_1, N_0) those terms, falling
-    down_order: Order
-    down_term: Array  # the least terms, rising
-    offset: Array  # (O,) the constant part of each objective
-    slack: Array  # (O,) what rounding can hide, either way
+    of: Array  # (5, S, N)
+    order: Order  # (2, N_1, N_0) stage-0 neurons by the most, and by the least, they can add to each receiver
+    term: Array  # (2, N_1, N_0) those terms: UP falling, DOWN rising
+    objective: Array  # (2, O) the constant part of each objective; what rounding can hide, either way
 
 
 # The rows of a desk, each (S, N).
@@ -70,34 +76,36 @@ TERM = 8  # the same for a free neuron, less what it would do if sound
 CHOICE = 9  # the deviation that each failed neuron of the candidate takes
 LINE, OTHER = 10, 11  # scratch
 SHARE = 12  # (its row 0) what the failure of a free neuron of stage 0 adds through convex activations
+LOW, HIGH = 13, 14  # the node's own ranges of deviations
+BEST = 15  # the deviations of the best candidate
+
+
+# The states on a desk: the node's, its candidate's (with the selection made), the best candidate's.
+HERE, PICK, FOUND = 0, 1, 2
 
 
 class Desk(NamedTuple):
-    """Scratch space of one node's bound: one array, because each array of a tuple costs compile time."""
+    """One node, and the scratch space of its bound."""
 
-    of: Array  # (13, S, N)
-    pick: States  # (S, N) the candidate: states with the selection made
-
-
-@inner
-def desk(stages: int, width: int) -> Desk:
-    """An empty desk."""
-    return Desk(np.zeros((13, stages, width)), np.zeros((stages, width), dtype=np.int8))
+    of: Array  # (16, S, N)
+    state: States  # (3, S, N)
+    left: Ints  # (S,) failures still to place
 
 
-def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array, Order, Array]:
-    """The stage-0 terms of every receiver in order of size: (up_order, up_term, down_order, down_term).
+def desk(shape: tuple[int, ...]) -> Desk:
+    """An empty desk for (stages, width). Compiled code allocates nothing (see `compiled`)."""
+    return Desk(np.zeros((16, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
+
+
+def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array]:
+    """The stage-0 terms of every receiver in order of size: (order, term) of a `Case`.
 
     weight (N_1, N_0); low, high (N_0,)
     """
     most, least = np.maximum(weight * low, weight * high), np.minimum(weight * low, weight * high)
-    up, down = np.argsort(-most, axis=1, kind="stable"), np.argsort(least, axis=1, kind="stable")
-    return (
-        up.astype(np.int32),
-        np.take_along_axis(most, up, axis=1),
-        down.astype(np.int32),
-        np.take_along_axis(least, down, axis=1),
-    )
+    terms = np.stack([most, least])
+    order = np.argsort(np.stack([-most, least]), axis=2, kind="stable")
+    return order.astype(np.int32), np.take_along_axis(terms, order, axis=2)
 
 
 @inner

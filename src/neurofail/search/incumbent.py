@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from neurofail.search.circuit import FAILED, FREE, SOUND, Array, Case, Circuit, States, desk
+from neurofail.search.circuit import (
+    FAILED,
+    FREE,
+    LEAST,
+    MOST,
+    SLACK,
+    SOUND,
+    Array,
+    Case,
+    Circuit,
+    Desk,
+    States,
+    desk,
+)
 from neurofail.search.compiled import outer
 from neurofail.search.relaxation import measure
 
 
-@outer
 def improve(circuit: Circuit, case: Case, row: int, root: States, pick: States, choice: Array) -> float:
     """Swap failed neurons for sound ones, and ends of a range, while the objective grows; its final value.
 
     root (S, N) tells which neurons may fail at all. Changes pick and choice in place.
     """
-    stages, width = pick.shape
-    work = desk(stages, width)
+    return _improve(circuit, case, row, root, pick, choice, desk(pick.shape))
+
+
+@outer
+def _improve(
+    circuit: Circuit, case: Case, row: int, root: States, pick: States, choice: Array, work: Desk
+) -> float:
+    stages = len(circuit.width)
     best = measure(circuit, case, row, pick, choice, work)
     again = True
     while again:
@@ -34,9 +52,9 @@ def improve(circuit: Circuit, case: Case, row: int, root: States, pick: States, 
                             pick[k, i] = SOUND
                             pick[m, j] = FAILED
                             before = choice[m, j]
-                            choice[m, j] = case.low[m, j] if end == 0 else case.high[m, j]
+                            choice[m, j] = case.of[LEAST, m, j] if end == 0 else case.of[MOST, m, j]
                             trial = measure(circuit, case, row, pick, choice, work)
-                            if trial > best + case.slack[row]:
+                            if trial > best + case.objective[SLACK, row]:
                                 best, again = trial, True
                                 break
                             choice[m, j] = before
@@ -50,7 +68,6 @@ def improve(circuit: Circuit, case: Case, row: int, root: States, pick: States, 
     return best
 
 
-@outer
 def value_of(circuit: Circuit, case: Case, row: int, pick: States, choice: Array) -> float:
     """The objective of one configuration."""
-    return measure(circuit, case, row, pick, choice, desk(pick.shape[0], pick.shape[1]))
+    return measure(circuit, case, row, pick, choice, desk(pick.shape))

@@ -96,19 +96,18 @@ class Problem:
         for k, matrix in enumerate(self.net.weights[self.start : -1]):
             weight[k, : matrix.shape[0], : matrix.shape[1]] = matrix
         phis = self.net.activations[self.start - 1 : -1]
-        pairs = np.array([(*phi.parameters, 0.0, 0.0)[:2] for phi in phis])
+        shapes = [
+            (phi.gain, *(*phi.parameters, 0.0, 0.0)[:2], np.nan if phi.turning is None else phi.turning)
+            for phi in phis
+        ]
         rows = np.zeros((len(self.rows), width))
         rows[:, : self.rows.shape[1]] = self.rows
         pooled = self.budget.totals is not None
         return Circuit(
             width=np.array(self.net.widths[self.start : -1], dtype=np.int64),
-            weight=weight,
-            turned=np.ascontiguousarray(weight.transpose(0, 2, 1)),
+            link=np.stack([weight, weight.transpose(0, 2, 1)]),
             code=np.array([phi.code for phi in phis], dtype=np.int64),
-            gain=np.array([phi.gain for phi in phis]),
-            first=np.ascontiguousarray(pairs[:, 0]),
-            second=np.ascontiguousarray(pairs[:, 1]),
-            turning=np.array([np.nan if phi.turning is None else phi.turning for phi in phis]),
+            phi=np.array(shapes).T.copy(),
             leak=_leak(phis[1]) if stages > 1 else math.inf,
             allowed=np.array(self.counts[self.start - 1 :], dtype=np.int64),
             total=sum(self.counts) if self.budget.totals is None else self.budget.totals[0],
@@ -117,7 +116,6 @@ class Problem:
             blocking=self.fault.blocking,
             ranged=self.effect.low < self.effect.high,
             split=isinstance(self.fault, Byzantine) and self.fault.equivocate,
-            boxed=False,
             rows=rows,
         )
 
@@ -154,15 +152,11 @@ class Problem:
         senders = self.circuit.width[0]
         weight = self.net.weights[self.start][:, :senders]
         sizes = [np.abs(y[index]) for y in self.golden[1]]
+        slack = self.rounding(sizes, self.offsets[index], low, high)
         return Case(
-            pre,
-            pre,
-            out,
-            low,
-            high,
+            np.stack([pre, pre, out, low, high]),
             *ranking(weight, low[0, :senders], high[0, :senders]),
-            offset=np.ascontiguousarray(self.offsets[index]),
-            slack=self.rounding(sizes, self.offsets[index], low, high),
+            np.stack([self.offsets[index], slack]),
         )
 
     def rounding(self, golden: list[Array], offset: Array, low: Array, high: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.search.circuit import FAILED, FREE, Array, Case, Ints, States
+from neurofail.search.circuit import FAILED, FREE, LEAST, MOST, SLACK, Array, Case, Ints, States
 from neurofail.search.incumbent import improve, value_of
 from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
@@ -134,7 +134,7 @@ class Search:
         case = self._case(index)
         for row in np.flatnonzero(problem.asked[index]):
             # Of a range, the end that this objective asks for is found by `improve`, later.
-            choice = np.where(pick == FAILED, case.low, 0.0)
+            choice = np.where(pick == FAILED, case.of[LEAST], 0.0)
             value = float(value_of(problem.circuit, case, int(row), pick, choice))
             if value > self.value:
                 self.best = Best(value, index, int(row), pick, choice)
@@ -210,8 +210,8 @@ class Search:
             rows,
             np.full(len(rows), np.inf),
             np.repeat(self.problem.root[None], len(rows), axis=0),
-            np.repeat(case.low[None], ranged, axis=0),
-            np.repeat(case.high[None], ranged, axis=0),
+            np.repeat(case.of[LEAST][None], ranged, axis=0),
+            np.repeat(case.of[MOST][None], ranged, axis=0),
         )
 
     def _case(self, index: int) -> Case:
@@ -220,7 +220,7 @@ class Search:
             self.cases.move_to_end(index)
             return self.cases[index]
         case = self.problem.case(index)
-        self.slack = max(self.slack, float(case.slack[self.problem.asked[index]].max()))
+        self.slack = max(self.slack, float(case.objective[SLACK, self.problem.asked[index]].max()))
         self.cases[index] = case
         size = sum(array.nbytes for array in case)
         while len(self.cases) > max(_ROUND * 4, _CASES // size):
@@ -253,7 +253,7 @@ class Search:
                 self.best = Best(float(found), block.input, int(row), pick, choice)
         for block, case, (*_, rows, limits, states, lows, highs) in zip(blocks, cases, results, strict=True):
             rest = Block(block.input, rows, limits, states, lows, highs)
-            keep = limits > [threshold(self.value, slack, self.gap) for slack in case.slack[rows]]
+            keep = limits > [threshold(self.value, slack, self.gap) for slack in case.objective[SLACK, rows]]
             self.closed = max(self.closed, limits[~keep].max(initial=-np.inf))
             order = np.flatnonzero(keep)[np.argsort(-limits[keep], kind="stable")]
             for first in range(0, len(order), _PIECE):
@@ -276,7 +276,7 @@ class Search:
             case = self._case(index)
             pick = self.best.pick.copy()
             # A deviation is relative to an input's own golden run: bring it into that input's range.
-            choice = np.clip(self.best.choice, case.low, case.high)
+            choice = np.clip(self.best.choice, case.of[LEAST], case.of[MOST])
             found = improve(self.problem.circuit, case, row, self.problem.root, pick, choice)
             if found > self.best.value:
                 self.best = Best(float(found), index, row, pick, choice)

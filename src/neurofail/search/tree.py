@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from neurofail.search.circuit import (
+    BEST,
     CHOICE,
     E_HIGH,
     E_LOW,
     FAILED,
+    FOUND,
     FREE,
+    FROM,
+    HERE,
+    HIGH,
+    LEAST,
+    LOW,
+    MOST,
+    PICK,
     PULL,
     PUSH,
+    SLACK,
     SOUND,
     TERM,
     Array,
+    Boxed,
     Case,
     Circuit,
     Desk,
@@ -35,23 +49,23 @@ def threshold(incumbent: float, slack: float, gap: float) -> float:
 
 
 @inner
-def _remaining(circuit: Circuit, state: States, left: Ints) -> None:
-    """Fill left with the failures still to place at each stage (in all, if pooled)."""
+def _remaining(circuit: Circuit, work: Desk) -> None:
+    """Fill work.left with the failures still to place at each stage (in all, if pooled)."""
     stages = len(circuit.width)
     failed = 0
     for k in range(stages):
         here = 0
         for j in range(circuit.width[k]):
-            here += state[k, j] == FAILED
-        left[k] = circuit.allowed[k] - here
+            here += work.state[HERE, k, j] == FAILED
+        work.left[k] = circuit.allowed[k] - here
         failed += here
     if circuit.pooled:
         for k in range(stages):
-            left[k] = circuit.total - failed
+            work.left[k] = circuit.total - failed
 
 
 @inner
-def _take(circuit: Circuit, low: Array, high: Array, work: Desk) -> None:
+def _take(circuit: Circuit, work: Desk) -> None:
     """The deviation of every failed neuron of the candidate: the end that its linear coefficient asks for.
 
     With equivocation the ends differ by receiver, and the receivers' coefficients say which.
@@ -61,27 +75,29 @@ def _take(circuit: Circuit, low: Array, high: Array, work: Desk) -> None:
         return
     for k in range(len(circuit.width)):
         for j in range(circuit.width[k]):
-            if work.pick[k, j] == FAILED:
-                work.of[CHOICE, k, j] = high[k, j] if work.of[PULL, k, j] >= 0.0 else low[k, j]
+            if work.state[PICK, k, j] == FAILED:
+                work.of[CHOICE, k, j] = (
+                    work.of[HIGH, k, j] if work.of[PULL, k, j] >= 0.0 else work.of[LOW, k, j]
+                )
 
 
 @inner
-def _branching(circuit: Circuit, state: States, left: Ints, work: Desk) -> tuple[int, int]:
+def _branching(circuit: Circuit, work: Desk) -> tuple[int, int]:
     """The free neuron whose failure is worth most, the candidate's own first; (-1, -1) if none may fail."""
     at_k, at_j, gain, picked = -1, -1, -np.inf, False
     for k in range(len(circuit.width)):
-        if left[k] == 0:
+        if work.left[k] == 0:
             continue
         for j in range(circuit.width[k]):
-            if state[k, j] == FREE:
-                mine = work.pick[k, j] == FAILED
+            if work.state[HERE, k, j] == FREE:
+                mine = work.state[PICK, k, j] == FAILED
                 if (mine and not picked) or (mine == picked and work.of[TERM, k, j] > gain):
                     at_k, at_j, gain, picked = k, j, work.of[TERM, k, j], mine
     return at_k, at_j
 
 
 @inner
-def _widest(circuit: Circuit, state: States, low: Array, high: Array) -> tuple[int, int]:
+def _widest(circuit: Circuit, work: Desk) -> tuple[int, int]:
     """The failed neuron whose range of values moves the next stage most; (-1, -1) if none can be halved.
 
     The last stage needs no halving: the objective is linear in its deviations.
@@ -91,21 +107,30 @@ def _widest(circuit: Circuit, state: States, low: Array, high: Array) -> tuple[i
         return at_k, at_j
     for k in range(len(circuit.width) - 1):
         for j in range(circuit.width[k]):
-            if state[k, j] == FAILED:
-                middle = 0.5 * (low[k, j] + high[k, j])
-                if not (low[k, j] < middle and middle < high[k, j]):
+            if work.state[HERE, k, j] == FAILED:
+                middle = 0.5 * (work.of[LOW, k, j] + work.of[HIGH, k, j])
+                if not (work.of[LOW, k, j] < middle and middle < work.of[HIGH, k, j]):
                     continue
                 reach = 0.0
                 for i in range(circuit.width[k + 1]):
-                    reach += abs(circuit.turned[k, j, i])
-                reach *= high[k, j] - low[k, j]
+                    reach += abs(circuit.link[FROM, k, j, i])
+                reach *= work.of[HIGH, k, j] - work.of[LOW, k, j]
                 if reach > most:
                     at_k, at_j, most = k, j, reach
     return at_k, at_j
 
 
-@outer
-def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
+class Nodes(NamedTuple):
+    """Room for open nodes."""
+
+    rows: Ints  # (n,) objectives
+    limits: Array  # (n,) upper limits known so far
+    states: States  # (n, S, N)
+    lows: Array  # (n, S, N) the deviations that failures may cause there, from lows; empty without a range
+    highs: Array  # to highs
+
+
+def explore(
     circuit: Circuit,
     case: Case,
     rows: Ints,
@@ -116,56 +141,85 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
     incumbent: float,
     gap: float,
     budget: int,
-):
+    boxed: Boxed = None,
+) -> tuple[float, int, States, Array, int, float, Ints, Array, States, Array, Array]:
     """Visit up to `budget` nodes below the given ones.
 
-    rows (n,) objectives; limits (n,) upper limits known so far; states (n, S, N); lows, highs (n, S, N) the
-    deviations that failures may cause there, or empty where they have no range.
+    rows .. highs : as in `Nodes`, without room to spare.
     Returns (best value found, its objective, its states, its deviations, nodes visited, the highest limit
     among the nodes closed, and of the open nodes the rows, limits, states, lows, highs).
     """
-    start, stages, width = len(rows), states.shape[1], states.shape[2]
-    room = start + budget + 1
-    values = room if circuit.ranged else 0
-    row_of, limit_of = np.empty(room, dtype=np.int64), np.empty(room)
-    state_of = np.empty((room, stages, width), dtype=np.int8)
-    low_of, high_of = np.empty((values, stages, width)), np.empty((values, stages, width))
-    for x in range(start):
-        row_of[x], limit_of[x] = rows[x], limits[x]
-        copy(state_of[x], states[x])
-        if circuit.ranged:
-            copy(low_of[x], lows[x])
-            copy(high_of[x], highs[x])
-    size, nodes = start, 0
+    room = len(rows) + budget + 1
+    given: tuple[npt.NDArray[Any], ...] = (rows, limits, states, lows, highs)
+    roomy = [np.empty((room if len(part) else 0, *part.shape[1:]), part.dtype) for part in given]
+    for kept, part in zip(roomy, given, strict=True):
+        kept[: len(part)] = part
+    nodes = Nodes(*roomy)
+    work = desk(states.shape[1:])
+    best, row, visited, closed, size = _explore(
+        circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work
+    )
+    left = (part[:size].copy() for part in nodes)
+    return best, row, work.state[FOUND], work.of[BEST], visited, closed, *left
+
+
+@inner
+def _move(circuit: Circuit, nodes: Nodes, source: int, target: int) -> None:
+    """Put one open node in the place of another."""
+    nodes.rows[target], nodes.limits[target] = nodes.rows[source], nodes.limits[source]
+    copy(nodes.states[target], nodes.states[source])
+    if circuit.ranged:
+        copy(nodes.lows[target], nodes.lows[source])
+        copy(nodes.highs[target], nodes.highs[source])
+
+
+@inner
+def _add(circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: Desk) -> None:
+    """Put the node on the desk among the open ones."""
+    nodes.rows[at], nodes.limits[at] = row, limit
+    copy(nodes.states[at], work.state[HERE])
+    if circuit.ranged:
+        copy(nodes.lows[at], work.of[LOW])
+        copy(nodes.highs[at], work.of[HIGH])
+
+
+@outer
+def _explore(
+    circuit: Circuit,
+    case: Case,
+    nodes: Nodes,
+    size: int,
+    incumbent: float,
+    gap: float,
+    budget: int,
+    boxed: Boxed,
+    work: Desk,
+) -> tuple[float, int, int, float, int]:
+    """`explore` in the room given: (best value, its objective, nodes visited, highest closed, still open)."""
+    stages, visited = len(circuit.width), 0
     best, best_row, closed = -np.inf, -1, -np.inf
-    best_pick, best_choice = np.zeros((stages, width), dtype=np.int8), np.zeros((stages, width))
-    here, left = np.empty((stages, width), dtype=np.int8), np.empty(stages, dtype=np.int64)
-    low, high = np.empty((stages, width)), np.empty((stages, width))
-    copy(low, case.low)
-    copy(high, case.high)
-    work = desk(stages, width)
+    here, pick, low, high = work.state[HERE], work.state[PICK], work.of[LOW], work.of[HIGH]
+    copy(low, case.of[LEAST])
+    copy(high, case.of[MOST])
     turns = 3 if stages > 1 and circuit.leak <= 1.0 else 2
-    while size > 0 and nodes < budget:
-        top = 0
+    while size > 0 and visited < budget:
+        top = int(np.int64(0))  # see `relaxation._leave`
         for x in range(1, size):
-            if limit_of[x] > limit_of[top]:
+            if nodes.limits[x] > nodes.limits[top]:
                 top = x
-        row, limit = row_of[top], limit_of[top]
-        size -= 1
-        row_of[top], limit_of[top] = row_of[size], limit_of[size]
-        copy(here, state_of[top])
-        copy(state_of[top], state_of[size])
+        row, limit = nodes.rows[top], nodes.limits[top]
+        copy(here, nodes.states[top])
         if circuit.ranged:
-            copy(low, low_of[top])
-            copy(high, high_of[top])
-            copy(low_of[top], low_of[size])
-            copy(high_of[top], high_of[size])
-        if limit <= threshold(incumbent, case.slack[row], gap):
+            copy(low, nodes.lows[top])
+            copy(high, nodes.highs[top])
+        size -= 1
+        _move(circuit, nodes, size, top)
+        if limit <= threshold(incumbent, case.objective[SLACK, row], gap):
             closed = max(closed, limit)
             continue
-        nodes += 1
-        _remaining(circuit, here, left)
-        spread(circuit, case, here, left, low, high, work)
+        visited += 1
+        _remaining(circuit, work)
+        spread(circuit, case, boxed, work)
         for k in range(1, stages):
             for j in range(circuit.width[k]):
                 work.of[E, k, j] = 0.5 * (work.of[E_LOW, k, j] + work.of[E_HIGH, k, j])
@@ -173,23 +227,23 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
         done = False
         # First lines that touch in the middle of each interval, then lines that touch at their maximiser.
         for turn in range(turns):
-            limit = min(limit, bound(circuit, case, row, here, left, low, high, turn > 0, work))
+            limit = min(limit, bound(circuit, case, row, boxed, turn > 0, work))
             if limit == -np.inf:
                 done = True
                 break
             if turn == 0:
-                at_k, at_j = _branching(circuit, here, left, work)
-            if circuit.boxed:
-                done = limit <= threshold(incumbent, case.slack[row], gap)
+                at_k, at_j = _branching(circuit, work)
+            if boxed is not None:
+                done = limit <= threshold(incumbent, case.objective[SLACK, row], gap)
                 break
-            _take(circuit, low, high, work)
-            reached = measure(circuit, case, row, work.pick, work.of[CHOICE], work)
+            _take(circuit, work)
+            reached = measure(circuit, case, row, pick, work.of[CHOICE], work)
             if reached > best:
                 best, best_row = reached, row
-                copy(best_pick, work.pick)
-                copy(best_choice, work.of[CHOICE])
+                copy(work.state[FOUND], pick)
+                copy(work.of[BEST], work.of[CHOICE])
                 incumbent = max(incumbent, best)
-            if limit <= threshold(incumbent, case.slack[row], gap):
+            if limit <= threshold(incumbent, case.objective[SLACK, row], gap):
                 done = True
                 break
         if done:
@@ -198,14 +252,10 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
         if at_k >= 0:
             for state in (SOUND, FAILED):
                 here[at_k, at_j] = state
-                row_of[size], limit_of[size] = row, limit
-                copy(state_of[size], here)
-                if circuit.ranged:
-                    copy(low_of[size], low)
-                    copy(high_of[size], high)
+                _add(circuit, nodes, size, row, limit, work)
                 size += 1
             continue
-        at_k, at_j = _widest(circuit, here, low, high)
+        at_k, at_j = _widest(circuit, work)
         if at_k < 0:
             # Nothing is left to decide: without a range, value and limit differ by rounding alone.
             closed = max(closed, limit)
@@ -215,21 +265,6 @@ def explore(  # type: ignore[no-untyped-def]  # Numba's tuple
         for half in range(2):
             low[at_k, at_j] = bottom if half == 0 else middle
             high[at_k, at_j] = middle if half == 0 else top_end
-            row_of[size], limit_of[size] = row, limit
-            copy(state_of[size], here)
-            copy(low_of[size], low)
-            copy(high_of[size], high)
+            _add(circuit, nodes, size, row, limit, work)
             size += 1
-    return (
-        best,
-        best_row,
-        best_pick,
-        best_choice,
-        nodes,
-        closed,
-        row_of[:size],
-        limit_of[:size],
-        state_of[:size],
-        low_of[: size if circuit.ranged else 0],
-        high_of[: size if circuit.ranged else 0],
-    )
+    return best, best_row, visited, closed, size
