@@ -207,13 +207,14 @@ class Product:
     """The best single-precision matrix product at the shapes of D: (512, 512) times (512, columns)."""
 
     rate: float
-    setting: str
+    core: str  # OPENBLAS_CORETYPE, empty for the default
     kernel: str
     columns: int
 
     def __str__(self) -> str:
         shape = f"(512, 512) x (512, {self.columns})"
-        return f"{self.rate / 1e9:.0f} GFLOP/s at {shape}, {self.setting}, {self.kernel}"
+        setting = f"OPENBLAS_CORETYPE={self.core}" if self.core else "default setting"
+        return f"{self.rate / 1e9:.0f} GFLOP/s at {shape}, {setting}, {self.kernel}"
 
 
 @cache
@@ -234,8 +235,7 @@ def product(threads: int) -> Product:
         if done.returncode:
             continue  # a core type that this processor cannot run
         answer = json.loads(done.stdout)
-        name = f"OPENBLAS_CORETYPE={setting}" if setting else "default setting"
-        found.append(Product(answer["rate"], name, answer["kernel"], answer["columns"]))
+        found.append(Product(answer["rate"], setting, answer["kernel"], answer["columns"]))
     return max(found, key=lambda p: p.rate)
 
 
