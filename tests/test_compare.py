@@ -13,6 +13,7 @@ from networks import ENUMERABLE, eighths, exact_networks, random_inputs, random_
 
 import neurofail as nf
 from neurofail.activations import NAMES
+from neurofail.bounds.arithmetic import rounding_budget
 from neurofail.errors import InputError, InversionError
 from neurofail.faults import Byzantine, Crash, Fault, StuckAt
 from neurofail.network import Network
@@ -28,18 +29,24 @@ def corners(net: Network) -> np.ndarray:
     return np.vstack([net.low + ends * (net.high - net.low), (net.low + net.high) / 2])
 
 
-def no_slack(net: Network, fault: Fault, counts: list[int], at_most: bool) -> None:
-    """Every bound, over the domain and on the inputs, is no less than what is observed."""
+def in_order(net: Network, fault: Fault, counts: list[int], at_most: bool, exact: bool) -> None:
+    """Every bound, over the domain and on the inputs, is no less than what is observed.
+
+    Where float64 rounds (`exact` is false) the oracle's own rounding, proven from its format, is taken off:
+    on a tight network the observed error can lie one rounding above a bound that is attained.
+    """
     x = corners(net)
     plan = Exhaustive(net, fault, counts, at_most=at_most)
     tally = nf.run(net, x, plan, dtype="float64", threads=1, stop=min(plan.count, 3000))
     assert tally.worst is not None
+    budget = tally.plan.budget
+    least = tally.worst.error - (0.0 if exact else rounding_budget(net, "float64", budget, x))
     for found in (
         nf.bounds(net, fault, counts, at_most=at_most, inputs=x),
         nf.bounds(net, fault, counts, at_most=at_most),
     ):
         for name, value in found.items():
-            assert tally.worst.error <= value, name
+            assert least <= value, name
 
 
 def counts_for(data: st.DataObject, net: Network, fault: Fault, most: int = 2) -> list[int]:
@@ -55,7 +62,7 @@ def _exact_law(data: st.DataObject) -> None:
             st.sampled_from([f for f in ENUMERABLE if f.kind != "stuck-at"]),
         )
     )
-    no_slack(net, fault, counts_for(data, net, fault), data.draw(st.booleans()))
+    in_order(net, fault, counts_for(data, net, fault), data.draw(st.booleans()), exact=True)
 
 
 def _smooth_law(data: st.DataObject) -> None:
@@ -64,7 +71,7 @@ def _smooth_law(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(NAMES), min_size=depth, max_size=depth))
     net = random_network(widths, names, data.draw(st.integers(0, 10**6)))
     fault = data.draw(st.sampled_from(ENUMERABLE))
-    no_slack(net, fault, counts_for(data, net, fault), data.draw(st.booleans()))
+    in_order(net, fault, counts_for(data, net, fault), data.draw(st.booleans()), exact=False)
 
 
 @pytest.mark.parametrize("fault", ENUMERABLE, ids=str)
