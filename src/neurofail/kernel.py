@@ -32,6 +32,8 @@ _UNIT_SECONDS = 0.05
 _MOST_CONFIGURATIONS = 1 << 16
 # A pessimistic first guess at the rate, in multiply-adds per second; measured from the first unit on.
 _FIRST_RATE = 2e9
+# Inputs whose golden run is checked at once: a few tens of megabytes in the widest networks.
+_GOLDEN_ROWS = 4096
 
 
 class Session(Protocol):
@@ -278,6 +280,7 @@ def run(
     setup = Setup(plan, x, "float64" if chosen == "numpy" else dtype, float(epsilon))
     if start == stop:
         return Tally.empty(setup)
+    _refuse_overflow(net, x, setup.dtype)
     session = open_session(chosen, plan, x, setup.dtype)
     crew = _Crew(session, crew_size, setup.epsilon, keep)
     for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
@@ -295,6 +298,19 @@ def run(
         total.exceeded,
         total.histogram,
     )
+
+
+def _refuse_overflow(net: Network, inputs: Array, dtype: str) -> None:
+    """Raises InputError where the golden run leaves the number format: deviations mean nothing there."""
+    most = float(np.finfo(dtype).max)
+    for first in range(0, len(inputs), _GOLDEN_ROWS):
+        with np.errstate(all="ignore"):
+            fits = (np.abs(net(inputs[first : first + _GOLDEN_ROWS])) <= most).all(axis=1)
+        if not fits.all():
+            raise InputError(
+                f"inputs[{first + int(fits.argmin())}]: the network's own output does not fit {dtype}; scale "
+                "the weights, or run with dtype='float64'"
+            )
 
 
 def _golden_parts(session: Session, threads: int) -> list[tuple[int, int]]:

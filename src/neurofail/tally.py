@@ -140,7 +140,8 @@ class Tally:
     backends : what ran it, such as ("c/avx2",)
     ranges : the parts [start, stop) of the plan that were run, ascending and apart
     worst : the worst evaluation, or None where nothing was run
-    sdc : evaluations (a configuration on an input) whose top-1 class differs from the golden one
+    sdc : evaluations (a configuration on an input) in which another output exceeds the golden class's own; a
+        tie leaves it on top and does not count
     due : evaluations with a NaN or infinite output
     exceeded : configurations whose worst error is above the setup's epsilon
     histogram : (514,) configurations by worst error; see `records.Totals`
