@@ -308,27 +308,27 @@ def _tolerate(args: argparse.Namespace) -> int:
     net, fault = load(args.model), _fault(args)
     inputs = None if args.inputs is None else _inputs(args.inputs, net)
     frontiers: dict[str, object] = {}
+    if not args.json:
+        print(
+            f"at most so many {fault.kind} failures in each layer are promised to cost at most {args.epsilon:g}:"
+        )
     for by in get_args(By) if args.by is None else (args.by,):
         try:
             found = tolerance(net, fault, args.epsilon, by=by, inputs=inputs)
-            frontiers[by] = [list(f) for f in islice(found, args.most + 1)]
+            vectors = [list(f) for f in islice(found, args.most + 1)]
+            frontiers[by] = vectors
+            said = "  ".join(",".join(map(str, f)) for f in vectors[: args.most]) or "none"
+            said += "  and more" if len(vectors) > args.most else ""
         except UnsoundError as error:
             if args.by is not None:
                 raise
             frontiers[by] = str(error)
+            said = f"refused: {error}"
+        if not args.json:
+            # Line by line: the row-wise bounds of wide networks take their time.
+            print(f"{by:<11} {said}", flush=True)
     if args.json:
         _print_json("tolerate", {"epsilon": args.epsilon, "frontiers": frontiers})
-        return HOLDS
-    print(
-        f"at most so many {fault.kind} failures in each layer are promised to cost at most {args.epsilon:g}:"
-    )
-    for by, vectors in frontiers.items():
-        if isinstance(vectors, str):
-            print(f"{by:<11} refused: {vectors}")
-            continue
-        shown = "  ".join(",".join(map(str, f)) for f in vectors[: args.most])  # type: ignore[index]  # a list
-        more = "  and more" if len(vectors) > args.most else ""  # type: ignore[arg-type]  # a list
-        print(f"{by:<11} {shown or 'none'}{more}")
     return HOLDS
 
 
