@@ -309,9 +309,7 @@ def _tolerate(args: argparse.Namespace) -> int:
     inputs = None if args.inputs is None else _inputs(args.inputs, net)
     frontiers: dict[str, object] = {}
     if not args.json:
-        print(
-            f"at most so many {fault.kind} failures in each layer are promised to cost at most {args.epsilon:g}:"
-        )
+        print(f"at most so many {fault.kind} failures a layer are promised to cost at most {args.epsilon:g}:")
     for by in get_args(By) if args.by is None else (args.by,):
         try:
             found = tolerance(net, fault, args.epsilon, by=by, inputs=inputs)
