@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 from machine import EVERY, present
+
+# A shell starts background jobs with Ctrl-C ignored, and the processes that tests interrupt inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine's load is not what these tests judge, and a law that fails must fail again.
 settings.register_profile(
