@@ -280,8 +280,8 @@ def run(
     setup = Setup(plan, x, "float64" if chosen == "numpy" else dtype, float(epsilon))
     if start == stop:
         return Tally.empty(setup)
-    _refuse_overflow(net, x, setup.dtype)
     session = open_session(chosen, plan, x, setup.dtype)
+    _refuse_overflow(net, x, setup.dtype)
     crew = _Crew(session, crew_size, setup.epsilon, keep)
     for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
         pass
