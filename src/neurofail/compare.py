@@ -17,6 +17,7 @@ from neurofail._reference import deviations
 from neurofail.bounds import Bounds, bounds_of
 from neurofail.bounds.arithmetic import rounding_budget
 from neurofail.errors import InputError, InversionError
+from neurofail.plain import plain
 from neurofail.search import WorstCase
 from neurofail.tally import Tally
 
@@ -88,17 +89,17 @@ class Ladder:
         """The ladder as plain JSON values."""
         return {
             "tally": self.tally.to_dict(),
-            "observed": _plain(self.observed),
+            "observed": plain(self.observed),
             "exact": None if self.exact is None else self.exact.to_dict(),
             "bounds": {
                 "inputs": _bounds(self.inputs, self.observed),
                 "domain": _bounds(self.domain, self.observed),
             },
-            "arithmetic": _plain(self.arithmetic),
+            "arithmetic": plain(self.arithmetic),
             "verdict": None
             if self.verdict is None
             else {
-                "epsilon": _plain(self.verdict.epsilon),
+                "epsilon": plain(self.verdict.epsilon),
                 "outcome": self.verdict.outcome,
                 "by": self.verdict.by,
             },
@@ -111,15 +112,10 @@ class Ladder:
         return report.ladder(self)
 
 
-def _plain(number: float) -> float | str:
-    """JSON has no infinity; a string says it."""
-    return number if math.isfinite(number) else str(number)
-
-
 def _bounds(found: Bounds, observed: float) -> Mapping[str, object]:
     return {
-        "values": {name: _plain(value) for name, value in found.items()},
-        "ratios": {name: _plain(value / observed) if observed else None for name, value in found.items()},
+        "values": {name: plain(value) for name, value in found.items()},
+        "ratios": {name: plain(value / observed) if observed else None for name, value in found.items()},
         "best_name": found.best_name,
         "why": dict(found.why),
         "refused": dict(found.refused),

@@ -8,7 +8,6 @@ compared by how many of the new one exceed everything in the old one.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from neurofail import statistics
 from neurofail.errors import InputError
 from neurofail.folder import Folder
+from neurofail.plain import plain
 from neurofail.plans import Sampled
 from neurofail.records import edges
 from neurofail.tally import Tally
@@ -53,7 +53,7 @@ class Difference:
         return {
             "worse": self.worse,
             "findings": [
-                {"name": f.name, "old": _plain(f.old), "new": _plain(f.new), "worse": f.worse, "says": f.says}
+                {"name": f.name, "old": plain(f.old), "new": plain(f.new), "worse": f.worse, "says": f.says}
                 for f in self.findings
             ],
         }
@@ -62,10 +62,6 @@ class Difference:
         rows = [f"{'WORSE' if f.worse else 'ok':<6}{f.name:<12}{f.says}" for f in self.findings]
         verdict = "the new network is more fragile" if self.worse else "the new network is no more fragile"
         return "\n".join([*rows, verdict])
-
-
-def _plain(number: float) -> float | str:
-    return number if math.isfinite(number) else str(number)
 
 
 def diff(old: Tally, new: Tally, confidence: float = 0.95) -> Difference:

@@ -21,6 +21,7 @@ from neurofail.configuration import Configuration
 from neurofail.errors import InputError
 from neurofail.faults import from_dict as fault_of
 from neurofail.network import Network, whole
+from neurofail.plain import plain
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.records import BINS, Totals
 
@@ -103,23 +104,18 @@ class Worst:
     def to_dict(self) -> dict[str, object]:
         """The witness as plain JSON values."""
         return {
-            "error": _plain(self.error),
+            "error": plain(self.error),
             "index": self.index,
             "configuration": self.configuration.to_dict(),
             "input": self.input,
             "output": self.output,
-            "measured": _plain(self.measured),
+            "measured": plain(self.measured),
         }
 
 
 def differing(a: Mapping[str, object], b: Mapping[str, object]) -> str:
     """The names under which two records hold different values."""
     return ", ".join(sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))
-
-
-def _plain(number: float) -> float | str:
-    """JSON has no infinity; a string says it."""
-    return number if math.isfinite(number) else str(number)
 
 
 def replay(plan: Plan, inputs: Array, index: int, row: int, measured: float) -> Worst:

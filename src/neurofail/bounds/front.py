@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -16,6 +15,7 @@ from neurofail.budget import Budget
 from neurofail.errors import InputError, UnsoundError
 from neurofail.faults import Fault
 from neurofail.network import Network
+from neurofail.plain import plain
 
 Array = npt.NDArray[np.float64]
 Faults = Fault | Sequence[Fault]
@@ -68,7 +68,7 @@ class Bounds(Mapping[str, float]):
         """The bounds, the reasons and the refusals as plain JSON values."""
         return {
             # JSON has no infinity; a string says it.
-            "values": {k: v if math.isfinite(v) else str(v) for k, v in self._values.items()},
+            "values": {k: plain(v) for k, v in self._values.items()},
             "best_name": self.best_name,
             "why": dict(self.why),
             "refused": dict(self.refused),
