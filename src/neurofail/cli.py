@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from neurofail.search import WorstCase
 
 HOLDS, EXCEEDED, UNUSABLE, INTERRUPTED = 0, 1, 2, 3
-SCHEMA = 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -205,10 +203,6 @@ def _inputs(path: str, net: Network) -> Array:
     return net.check_inputs(read_inputs(path))
 
 
-def _print_json(command: str, body: dict[str, object]) -> None:
-    print(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2, allow_nan=False))
-
-
 def _demo(args: argparse.Namespace) -> int:
     from neurofail import demo
 
@@ -224,7 +218,7 @@ def _bound(args: argparse.Namespace) -> int:
     inputs = None if args.inputs is None else _inputs(args.inputs, net)
     found = bounds(net, _fault(args), inputs=inputs, **_asked(args))  # type: ignore[arg-type]  # argparse's
     if args.json:
-        _print_json("bound", {"network": net.describe(), "bounds": found.to_dict()})
+        report.print_json("bound", {"network": net.describe(), "bounds": found.to_dict()})
     else:
         print(report.lines([("network", repr(net)), ("fault", report.fault(_fault(args)))]))
         print("\n".join(report.bounds(found, None)))
@@ -262,7 +256,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     ladder = compare(tally, args.epsilon, exact=_exact(args, net, inputs))
     if args.json:
-        _print_json("run", ladder.to_dict())
+        report.print_json("run", ladder.to_dict())
     else:
         print(ladder)
     return HOLDS if ladder.holds else EXCEEDED
@@ -276,6 +270,7 @@ def _exact(args: argparse.Namespace, net: Network, inputs: Array) -> WorstCase |
 
 
 def _worst(args: argparse.Namespace) -> int:
+    from neurofail import report
     from neurofail.formats import load
     from neurofail.progress import closing
     from neurofail.search import worst_case
@@ -293,7 +288,7 @@ def _worst(args: argparse.Namespace) -> int:
             **_asked(args),  # type: ignore[arg-type]  # argparse gave the types
         )
     if args.json:
-        _print_json("worst", found.to_dict())
+        report.print_json("worst", found.to_dict())
     else:
         print(found)
     return EXCEEDED if args.epsilon is not None and found.error > args.epsilon else HOLDS
@@ -302,6 +297,7 @@ def _worst(args: argparse.Namespace) -> int:
 def _tolerate(args: argparse.Namespace) -> int:
     from itertools import islice
 
+    from neurofail import report
     from neurofail.bounds import tolerance
     from neurofail.formats import load
 
@@ -326,7 +322,7 @@ def _tolerate(args: argparse.Namespace) -> int:
             # Line by line: the row-wise bounds of wide networks take their time.
             print(f"{by:<11} {said}", flush=True)
     if args.json:
-        _print_json("tolerate", {"epsilon": args.epsilon, "frontiers": frontiers})
+        report.print_json("tolerate", {"epsilon": args.epsilon, "frontiers": frontiers})
     return HOLDS
 
 

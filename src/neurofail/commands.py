@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import signal
 import threading
@@ -99,7 +98,7 @@ def show(folder: Folder, as_json: bool, command: str, exact: WorstCase | None = 
     epsilon = None if math.isinf(folder.setup.epsilon) else folder.setup.epsilon
     ladder = compare(tally, epsilon, exact=exact) if tally.count else None
     if as_json:
-        print_json(
+        report.print_json(
             command,
             {
                 "campaign": {
@@ -135,7 +134,7 @@ def show_folders(args: argparse.Namespace) -> int:
             raise InputError("a stratum has not been run yet; run it first")
         estimate = statistics.combine(tallies)
         if args.json:
-            print_json("report", {"strata": {name: rate.to_dict() for name, rate in estimate.items()}})
+            report.print_json("report", {"strata": {name: rate.to_dict() for name, rate in estimate.items()}})
         for name, rate in {} if args.json else estimate.items():
             value = f"{report.percent(rate.value)} of all, weighted over {len(tallies)} strata"
             print(report.lines([(name, value), *report.intervals(rate)]))
@@ -154,7 +153,7 @@ def diff(args: argparse.Namespace) -> int:
     """`neurofail diff OLD NEW`: 1 where the new network is more fragile."""
     found = diff_folders(args.old, args.new, args.confidence)
     if args.json:
-        print_json("diff", found.to_dict())
+        report.print_json("diff", found.to_dict())
     else:
         print(found)
     return 1 if found.worse else 0
@@ -183,7 +182,7 @@ def plan(args: argparse.Namespace, net: Network | None, fault: Fault | None) -> 
     if args.json:
         strata = [{"failures": part.failures, "weight": part.weight, "sample": n} for part, n in shares]
         sizes = {"sample": size, "without_replacement": fewer, "population": population}
-        print_json("plan", {**sizes, "unseen": unseen, "strata": strata})
+        report.print_json("plan", {**sizes, "unseen": unseen, "strata": strata})
         return 0
     goal = f"+- {args.margin:g}" if args.width is None else f"an interval {args.width:g} wide"
     print(
@@ -210,10 +209,3 @@ def plan(args: argparse.Namespace, net: Network | None, fault: Fault | None) -> 
 
 def _joined(part: statistics.Stratum) -> str:
     return ",".join(map(str, part.failures))
-
-
-def print_json(command: str, body: dict[str, object]) -> None:
-    """One JSON document, as every command with --json prints it."""
-    from neurofail.cli import SCHEMA
-
-    print(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2, allow_nan=False))

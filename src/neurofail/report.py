@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,13 @@ from neurofail.network import Network
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.search import WorstCase
 from neurofail.tally import Array, Tally, replay
+
+SCHEMA = 1
+
+
+def print_json(command: str, body: dict[str, object]) -> None:
+    """A command's result on standard output, in the form that the README documents."""
+    print(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2, allow_nan=False))
 
 
 def number(value: float) -> str:
