@@ -7,7 +7,7 @@ from setuptools.command.build_ext import build_ext
 
 
 class BuildKernel(build_ext):
-    """The kernel is optional, so a compiler that fails is only a warning: no older kernel may pass for its work."""
+    """The kernel is optional and a failing compiler only a warning: no older kernel may pass for its work."""
 
     def build_extension(self, ext: Extension) -> None:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from itertools import islice, pairwise
+from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_every_point_of_the_frontier_is_tolerated_and_no_neighbour_is(fault: Fau
         frontier = tolerance(net, fault, budget, by=by)
         points = frontier.first(500)
         assert len(points) > 1
-        assert points == sorted(points)
+        assert points == sorted(points, reverse=True)
         for point in points[:40]:
             assert frontier.tolerates(point)
             for i, most in enumerate(frontier.places):
@@ -183,22 +184,38 @@ def test_tolerance_of_one_hidden_layer_is_the_closed_form() -> None:
     assert list(tolerance(net, Crash(), 100.0)) == [(4,)]
 
 
-def test_wide_networks_answer_at_once() -> None:
-    small, large = network(10, *[50] * 3, 3, scale=0.2), network(10, *[1000] * 6, 3, scale=0.2)
-    cases: list[tuple[Network, By]] = [
-        (small, "fep"),
-        (small, "influence"),
-        (large, "fep"),
-        (large, "influence"),
-    ]
-    for net, by in cases:
-        budget = bounds(net, Crash(), [2] * net.depth, at_most=True)[by]
-        start = time.perf_counter()
-        frontier = tolerance(net, Crash(), budget, by=by)
-        assert min(frontier.alone) >= 2
-        assert len(list(islice(frontier, 10))) == 10
-        assert time.perf_counter() - start < 10  # under one second on a quiet machine
-    assert frontier.to_dict(5)["complete"] is False
+@pytest.mark.parametrize("share", [0.0213, 0.31, 0.87])
+def test_the_frontier_of_wide_layers_is_that_of_the_recursion(share: float) -> None:
+    # T1 by hand: a constant neuron of value 1 is D = 1, and e_{l+1} = w (f max(1, e) + (N - f) e).
+    widths, w = (3, 150, 130), (0.010132, 0.0041853, 0.019897)  # no sums that meet the budget exactly
+    sizes = [*pairwise((1, *widths, 1))]
+    weights = [np.full((b, a), v) for (a, b), v in zip(sizes, (0.0, *w), strict=True)]
+    net = Network.dense(weights, [*(np.ones(n) for n in widths), None], ["clip"] * 3 + ["identity"])
+    e = np.zeros(1)
+    for n, weight in zip(widths, w, strict=True):
+        f = np.arange(n + 1)
+        e = weight * (f * np.maximum(1.0, e[..., None]) + (n - f) * e[..., None])
+    budget = share * float(e.max())
+    fits = e[0] <= budget
+    beaten = np.zeros_like(fits)
+    for axis in range(3):
+        more = np.roll(fits, -1, axis)
+        more[(slice(None),) * axis + (-1,)] = False
+        beaten |= more
+    assert list(tolerance(net, Crash(), budget)) == [tuple(f) for f in np.argwhere(fits & ~beaten)[::-1]]
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.02, 0.2])
+def test_wide_networks_answer_at_once(scale: float) -> None:
+    for widths in ([50] * 3, [1000] * 6):
+        net = network(10, *widths, 3, scale=scale)
+        for by in get_args(By):
+            budget = 1.000001 * bounds(net, Crash(), [2] * net.depth, at_most=True)[by]
+            start = time.perf_counter()
+            frontier = tolerance(net, Crash(), budget, by=by)
+            assert min(frontier.alone) >= 2
+            assert len(frontier.first(1)) == 1
+            assert time.perf_counter() - start < 10  # under one second on a quiet machine
 
 
 def test_bad_budgets_are_refused() -> None:

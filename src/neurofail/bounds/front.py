@@ -297,7 +297,7 @@ def _forms(
         refused = dict.fromkeys(("rowwise", "hybrid"), reason)
     else:
         forms["rowwise", "hybrid"] = lambda t: (
-            refined.rowwise_anywhere(t, totals[0]) if totals is not None else refined.rowwise(t, counts or ())
+            refined.rowwise(t, counts or ()) if totals is None else refined.rowwise_anywhere(t, totals[0])[-1]
         )
         why["rowwise"] = (
             "I2: failed neurons block upstream error; the recursion keeps every neuron's deviation"

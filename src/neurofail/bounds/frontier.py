@@ -2,12 +2,12 @@
 
 Every bound used here never falls when a count grows (T1, not T0), so the tolerated counts are a down-set and
 its maximal elements say it all. They are found depth first over all layers but the last two; a branch ends
-where even no further failure exceeds tau. For the last two layers, a whole row is solved at once: for
-every count in the last layer but one, the largest count in the last. A row's entries are maximal where no
-neighbour, one failure more in one earlier layer, reaches as far.
+where even no further failure exceeds tau. For the last two layers, a block of a row is solved at once: for
+successive counts in the last layer but one, the largest count in the last. A row's entries are maximal where
+no neighbour, one failure more in one earlier layer, reaches as far.
 
 The frontier of a wide network can be astronomically large, so `Frontier` yields it lazily and keeps only the
-rows that the next ones are compared with.
+blocks that the next ones are compared with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from neurofail.bounds import refined, topology
 from neurofail.bounds.intervals import domain, pointwise
-from neurofail.bounds.rounding import dot, minus, plus, times, tops
+from neurofail.bounds.rounding import dot, minus, plus, product_tops, times, tops
 from neurofail.bounds.terms import Margin, Terms
 from neurofail.budget import Budget
 from neurofail.errors import InputError, UnsoundError
@@ -34,21 +34,34 @@ Ints = npt.NDArray[np.int64]
 By = Literal["fep", "fep_capped", "influence", "rowwise", "hybrid"]
 State = tuple[Array, ...]
 
-# Rows and states kept for comparison with their neighbours.
-_KEPT = 2048
+# What a layer does to one state for every count: the row-wise bounds sort a product for each weight.
+Struck = Callable[[Ints], State]
+
+# Blocks and states kept for comparison with their neighbours, and layers kept open (8 MB each at 1000 wide).
+_KEPT, _OPEN = 2048, 16
+# Counts solved at once in a row, and tried at once in a search for the largest.
+_BLOCK, _GRID = 64, 32
+# Numbers that an open layer may hold; beyond it they are made anew, a part at a time, when asked for.
+_CELLS = 1 << 24
 
 
 class Scan(Protocol):
     """A bound, evaluated layer by layer for many counts at once.
 
     A state's arrays have a leading axis: one entry for each count, or a single one for all.
+
+    Attributes
+    ----------
+    spread : by how much, relatively, two evaluations of the same counts may differ in their rounding
     """
+
+    spread: float
 
     def start(self) -> State:
         """Before the first layer."""
 
-    def step(self, layer: int, state: State, counts: Ints) -> State:
-        """After `layer` with these counts, (m,), each from its own entry of `state` (or all from one)."""
+    def open(self, layer: int, state: State) -> Struck:
+        """The states after `layer` by counts, (m,), each from its own entry of `state` or all from one."""
 
     def value(self, state: State) -> Array:
         """The bound after the last layer, (m,)."""
@@ -57,18 +70,23 @@ class Scan(Protocol):
 class _Topological:
     """T1, TN or the synapse form, capped or not; the state is e, (m, n)."""
 
+    spread = 0.0
+
     def __init__(self, terms: Terms, capped: bool) -> None:
         self.terms, self.capped = terms, capped
 
     def start(self) -> State:
         return (np.zeros((1, len(self.terms.nominal.low[0]))),)
 
-    def step(self, layer: int, state: State, counts: Ints) -> State:
-        column = counts[:, None]
-        if layer > self.terms.depth:
-            return (topology.output(self.terms, state[0], [column]),)
-        total = topology.spread(self.terms, layer, state[0], [column], at_most=True)
-        return (topology.onward(self.terms, layer, total, self.capped),)
+    def open(self, layer: int, state: State) -> Struck:
+        def struck(counts: Ints) -> State:
+            column = counts[:, None]
+            if layer > self.terms.depth:
+                return (topology.output(self.terms, state[0], [column]),)
+            total = topology.spread(self.terms, layer, state[0], [column], at_most=True)
+            return (topology.onward(self.terms, layer, total, self.capped),)
+
+        return struck
 
     def value(self, state: State) -> Array:
         return np.asarray(state[0].max(axis=1))
@@ -76,6 +94,8 @@ class _Topological:
 
 class _Influence:
     """I1: a sum over the layers of tabulated terms; the state is the sum so far, (m, n, P)."""
+
+    spread = 0.0
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -92,8 +112,8 @@ class _Influence:
     def start(self) -> State:
         return (np.zeros((1, 1, 1)),)
 
-    def step(self, layer: int, state: State, counts: Ints) -> State:
-        return (plus(state[0], self._tables[layer][counts]),)
+    def open(self, layer: int, state: State) -> Struck:
+        return lambda counts: (plus(state[0], self._tables[layer][counts]),)
 
     def value(self, state: State) -> Array:
         return np.asarray(state[0].max(axis=(1, 2)))
@@ -101,6 +121,8 @@ class _Influence:
 
 class _Rowwise:
     """I2; the state is u, (m, n, N_l). With `cut` I3: and the best cut so far, (m, n, P)."""
+
+    spread = 1e-9  # the matrix product adds up in an order that depends on the shape
 
     def __init__(self, terms: Terms, cut: bool) -> None:
         if not terms.blocking:
@@ -111,37 +133,67 @@ class _Rowwise:
         u = np.zeros_like(self.terms.nominal.low[1])[None]
         return (u, np.full((1, 1, 1), np.inf)) if self.cut else (u,)
 
-    def step(self, layer: int, state: State, counts: Ints) -> State:
+    def open(self, layer: int, state: State) -> Struck:
         terms, u = self.terms, state[0]
-        excess = minus(terms.deviation(0, layer), u)[:, :, None, :]
-        extra = _taken(times(terms.weight(layer + 1), excess), counts)
-        moved = refined.step(terms, layer, u, extra, capped=True)
-        if not self.cut:
-            return (moved,)
-        r = terms.influence[layer - 1]
-        onward = _taken(times(r, terms.deviation(0, layer)[:, None, :])[None], counts)
-        here = plus(dot(u, r.T), _taken(times(r, excess), counts))
-        return moved, np.minimum(plus(state[1], onward), here)
+        weight, r, deviation = terms.weight(layer + 1), terms.influence[layer - 1], terms.deviation(0, layer)
+        excess = minus(deviation, u)
+        carried, extra = dot(u, weight.T), _largest_terms(weight, excess)
+        if self.cut:
+            here, extra_here = dot(u, r.T), _largest_terms(r, excess)
+            onward = _largest_terms(r, deviation[None])
+
+        def struck(counts: Ints) -> State:
+            moved = refined.arrive(terms, layer, plus(carried, extra(counts)), capped=True)
+            if not self.cut:
+                return (moved,)
+            best = plus(state[1], onward(counts))
+            return moved, np.minimum(best, plus(here, extra_here(counts)))
+
+        return struck
 
     def value(self, state: State) -> Array:
         least = np.minimum(state[0], state[1]) if self.cut else state[0]
         return np.asarray(least.max(axis=(1, 2)))
 
 
-def _taken(values: Array, counts: Ints) -> Array:
-    """The sum of the counts[i] largest of values[i], or of values[0], along the last axis."""
-    sums = tops(values, int(counts.max()))
-    if len(sums) == 1:
-        return np.moveaxis(sums[0][..., counts], -1, 0)
-    index = np.broadcast_to(counts, (len(sums),)).reshape(-1, *(1,) * (sums.ndim - 1))
-    return np.take_along_axis(sums, index, axis=-1)[..., 0]
+def _largest_terms(coefficient: Array, factor: Array) -> Callable[[Ints], Array]:
+    """counts (m,) -> (m, n, R): of coefficient (R, N) * factor (m or 1, n, N), the counts[i] largest summed."""
+    states, n, width = factor.shape
+    kept = np.zeros((*factor.shape[:2], 0))
+
+    def sums(part: Array, most: int) -> Array:
+        if np.isfinite(part).all():
+            return product_tops(coefficient, part[..., None, :], most)
+        return tops(times(coefficient, part[..., None, :]), most)  # where 0 times infinity is 0
+
+    def largest(counts: Ints) -> Array:
+        nonlocal kept
+        counts = np.broadcast_to(counts, (max(states, len(counts)),))
+        if not counts.any():
+            return np.zeros((len(counts), n, len(coefficient)))
+        if np.all(counts == width):
+            return np.broadcast_to(dot(factor, coefficient.T), (len(counts), n, len(coefficient)))
+        if factor.size * len(coefficient) > _CELLS:
+            found = np.empty((len(counts), n, len(coefficient)))
+            for i, state in enumerate(factor):
+                mine = slice(i, i + 1) if states > 1 else slice(None)
+                for j, row in enumerate(state):
+                    found[mine, j] = sums(row, int(counts.max()))[:, counts[mine]].T
+            return found
+        if kept.shape[-1] <= counts.max():
+            kept = sums(factor, int(counts.max()))
+        if states == 1:
+            return np.moveaxis(kept[0][..., counts], -1, 0)
+        return np.take_along_axis(kept, counts[:, None, None, None], axis=-1)[..., 0]
+
+    return largest
 
 
 class Frontier:
     """The maximal tolerated failure counts, one count for each layer that the fault can strike.
 
-    Iterating yields them in lexicographic order, each when it is found; there may be more than anyone can
-    list, so `first` and `to_dict` take a limit.
+    Iterating yields them in lexicographic order, the largest counts first, each when it is found; there may
+    be more than anyone can list, so `first` and `to_dict` take a limit.
 
     Attributes
     ----------
@@ -155,7 +207,10 @@ class Frontier:
         self._layers = tuple(fault.layers(terms.net))
         self.places = tuple(fault.places(terms.net, layer) for layer in self._layers)
         self._state = lru_cache(_KEPT)(self._find_state)
+        self._struck = lru_cache(_OPEN)(self._find_struck)
+        self._most = lru_cache(_KEPT)(self._find_most)
         self._row = lru_cache(_KEPT)(self._find_row)
+        self._rowwise: list[tuple[Array, Array]] = []
 
     def tolerates(self, failures: Sequence[int]) -> bool:
         """Whether at most these failures are promised to stay within the budget."""
@@ -163,22 +218,26 @@ class Frontier:
         assert budget.failures is not None  # it was given counts per layer
         return bool(self._scan.value(self._find_state(budget.failures[0]))[0] <= self.budget)
 
-    @property
+    @cached_property
     def alone(self) -> tuple[int, ...]:
         """For each layer, the most failures tolerated if no other layer has any."""
         none = (0,) * len(self.places)
-        return tuple(self._most(none[:i], none[i + 1 :]) for i in range(len(none)))
+        return tuple(self._most(none[:i], none[i + 1 :], self.budget) for i in range(len(none)))
 
     @cached_property
     def anywhere(self) -> int:
         """The most failures tolerated wherever they fall, by the bound's own form for any n anywhere."""
         if self.tolerates(self.places):
             return sum(self.places)
-        first_bad = 1
-        while first_bad < sum(self.places) and self._anywhere(first_bad) <= self.budget:
-            first_bad = min(2 * first_bad, sum(self.places))
-        limit = np.array([first_bad - 1])
-        return int(_largest(lambda n: np.array([self._anywhere(int(n[0]))]), limit, self.budget)[0])
+        # They may all fall in one layer.
+        short = [most for most, places in zip(self.alone, self.places, strict=True) if most < places]
+        most = min(short, default=sum(self.places) - 1)
+        limit = min(1, most)
+        while limit < most and self._anywhere(limit) <= self.budget:
+            limit = min(2 * limit, most)
+        return int(
+            _largest(lambda n: np.array([self._anywhere(int(n[0]))]), np.array([limit]), self.budget)[0]
+        )
 
     def _anywhere(self, total: int) -> float:
         terms, totals = self._terms, (total,)
@@ -188,7 +247,9 @@ class Frontier:
             case "influence":
                 value = refined.influence_anywhere(terms, totals)
             case _:
-                value = refined.rowwise_anywhere(terms, total)[self.by == "hybrid"]
+                if total >= len(self._rowwise):
+                    self._rowwise = refined.rowwise_anywhere(terms, total)
+                value = self._rowwise[total][self.by == "hybrid"]
         return float(np.max(value))
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
@@ -216,54 +277,95 @@ class Frontier:
 
     def _find_state(self, prefix: tuple[int, ...]) -> State:
         """The state after the first layers with these counts."""
-        if not prefix:
-            return self._scan.start()
-        layer = self._layers[len(prefix) - 1]
-        return self._scan.step(layer, self._state(prefix[:-1]), np.array(prefix[-1:]))
+        return self._struck(prefix[:-1])(np.array(prefix[-1:])) if prefix else self._scan.start()
 
-    def _tail(self, position: int, state: State, counts: Ints, after: Sequence[int]) -> Array:
-        """The bound with `counts` in the layer at `position` and the counts `after` in those after it."""
-        state = self._scan.step(self._layers[position], state, counts)
-        for layer, count in zip(self._layers[position + 1 :], after, strict=True):
-            state = self._scan.step(layer, state, np.array([count]))
-        return self._scan.value(state)
+    def _find_struck(self, prefix: tuple[int, ...]) -> Struck:
+        """The next layer, open to any count, after the first layers with these."""
+        return self._scan.open(self._layers[len(prefix)], self._state(prefix))
 
-    def _most(self, prefix: tuple[int, ...], after: Sequence[int]) -> int:
-        """The most failures tolerated in the next layer, given those before and after it; -1 if none are."""
-        position, state = len(prefix), self._state(prefix)
-        limit = np.array([self.places[position]])
-        return int(_largest(lambda f: self._tail(position, state, f, after), limit, self.budget)[0])
+    def _find_most(self, prefix: tuple[int, ...], after: tuple[int, ...], budget: float) -> int:
+        """The most failures within `budget` in the next layer, given those before and after it; or -1."""
+        position = len(prefix)
+        if not position or not any((*prefix, *after)):
+            high = self.places[position]
+        else:
+            high = self._most((0,) * position, (0,) * len(after), self.budget)
+        # None and one first: they need no sorting, and often they are all there is.
+        low, tried = -1, np.zeros(1, dtype=np.int64)
+        while low < high:
+            state = self._struck(prefix)(tried)
+            for layer, count in zip(self._layers[position + 1 :], after, strict=True):
+                state = self._scan.open(layer, state)(np.array([count]))
+            fit = int(np.count_nonzero(self._scan.value(state) <= budget))
+            if fit < len(tried):
+                high = int(tried[fit]) - 1
+            if fit:
+                low = int(tried[fit - 1])
+            tried = np.unique(np.linspace(low + 1, high, _GRID if low else 1).astype(np.int64))
+        return low
 
-    def _find_row(self, prefix: tuple[int, ...]) -> Ints:
-        """For each tolerated count in the last layer but one, the largest count in the last."""
-        counts = np.arange(self._most(prefix, (0,)) + 1)
+    def _alone_after(self, prefix: tuple[int, ...]) -> int:
+        """The most failures tolerated in the next layer if there are none after it; -1 if even 0 are not."""
+        return self._most(prefix, (0,) * (len(self.places) - len(prefix) - 1), self.budget)
+
+    def _find_row(self, prefix: tuple[int, ...], first: int) -> Ints:
+        """For _BLOCK + 1 counts from `first` in the last layer but one, the largest in the last; or -1."""
+        last = min(self._alone_after(prefix) + 1, self.places[-2])
+        counts = np.arange(first, min(first + _BLOCK, last) + 1)
         if not len(counts):
             return counts
-        states = self._scan.step(self._layers[len(prefix)], self._state(prefix), counts)
+        struck = self._scan.open(self._layers[-1], self._struck(prefix)(counts))
         limits = np.full(len(counts), self.places[-1])
-        return _largest(
-            lambda f: self._scan.value(self._scan.step(self._layers[-1], states, f)), limits, self.budget
-        )
+        return _largest(lambda f: self._scan.value(struck(f)), limits, self.budget)
 
     def _descend(self, prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if len(prefix) == len(self.places) - 2:
             yield from self._maximal(prefix)
             return
-        later = self.places[len(prefix) + 1 :]
-        most = self._most(prefix, (0,) * len(later))
-        # Below the largest count that tolerates any failures after it, nothing is maximal.
-        for count in range(max(self._most(prefix, later), 0), most + 1):
+        if any(_costs_no_more(self._state(more), self._state(prefix)) for more in self._neighbours(prefix)):
+            return
+        # Below the largest count that clearly tolerates any failures after it, nothing is maximal.
+        clear = self.budget * (1 - self._scan.spread)
+        least = max(self._most(prefix, self.places[len(prefix) + 1 :], clear), 0)
+        for count in self._counts(prefix, least):
             yield from self._descend((*prefix, count))
 
+    def _neighbours(self, prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """The prefixes with one failure more, if they are tolerated when nothing else fails."""
+        for i, count in reversed(list(enumerate(prefix))):
+            if count < self._alone_after(prefix[:i]):
+                yield (*prefix[:i], count + 1, *prefix[i + 1 :])
+
+    def _counts(self, prefix: tuple[int, ...], least: int) -> Iterator[int]:
+        """The next layer's counts from the largest to `least`, without those that cost what one more does."""
+        most, places = self._alone_after(prefix), self.places[len(prefix)]
+        for first in reversed(range(least, most + 1, _BLOCK)):
+            counts = np.arange(first, min(first + _BLOCK, most + 1))
+            after = self._struck(prefix)(np.append(counts, min(counts[-1] + 1, places)))
+            dearer = ~_costs_no_more(tuple(part[1:] for part in after), tuple(part[:-1] for part in after))
+            yield from (int(count) for count in counts[dearer | (counts == places)][::-1])
+
     def _maximal(self, prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        row = self._row(prefix)
-        beaten = np.append(row[:-1] <= row[1:], False)
-        for i, count in enumerate(prefix):
-            if count < self.places[i] and len(row):
-                other = self._row((*prefix[:i], count + 1, *prefix[i + 1 :]))
-                beaten[: len(other)] |= row[: len(other)] <= other
-        for maximal in np.flatnonzero(~beaten[: len(row)]):
-            yield (*prefix, int(maximal), int(row[maximal]))
+        neighbours = list(self._neighbours(prefix))
+        for first in reversed(range(0, self._alone_after(prefix) + 1, _BLOCK)):
+            row = self._row(prefix, first)
+            here = row[:_BLOCK]
+            # Nothing beyond the last count of the layer beats it.
+            beaten = here <= np.append(row[1:], -1)[: len(here)]
+            for other in neighbours:
+                if not beaten.all():
+                    reach = self._row(other, first)[: len(here)]
+                    beaten[: len(reach)] |= here[: len(reach)] <= reach
+            for maximal in np.flatnonzero(~beaten)[::-1]:
+                yield (*prefix, first + int(maximal), int(here[maximal]))
+            if here[0] == self.places[-1]:
+                return
+
+
+def _costs_no_more(state: State, other: State) -> npt.NDArray[np.bool_]:
+    """For each entry, whether whatever follows is tolerated after `state` if it is after `other`, (m,)."""
+    parts = [np.all(a <= b, axis=tuple(range(1, a.ndim))) for a, b in zip(state, other, strict=True)]
+    return np.asarray(np.all(parts, axis=0))
 
 
 def _largest(value: Callable[[Ints], Array], limits: Ints, budget: float) -> Ints:
@@ -310,7 +412,7 @@ def tolerance(
     >>> weights = [[[1.0]] * 3, [[0.5] * 3] * 3, [[1.0] * 3]]
     >>> net = Network.dense(weights, None, ["relu", "relu", "identity"])
     >>> list(tolerance(net, Byzantine(1.0, "nominal"), 2.2))
-    [(0, 2), (1, 1)]
+    [(1, 1), (0, 2)]
     """
     tau = magnitude(budget, "budget")
     if not isinstance(fault, Fault):

@@ -137,8 +137,12 @@ def _struck(terms: Terms, layer: int, u: Array, failures: Counts) -> Array:
 
 
 def step(terms: Terms, layer: int, u: Array, extra: Array, capped: bool) -> Array:
-    """u^{l+1} from u^l and what the failures add to each receiver; the output layer has no K."""
-    moved = plus(dot(u, terms.weight(layer + 1).T), extra)
+    """u^{l+1} from u^l and what the failures add to each receiver."""
+    return arrive(terms, layer, plus(dot(u, terms.weight(layer + 1).T), extra), capped)
+
+
+def arrive(terms: Terms, layer: int, moved: Array, capped: bool) -> Array:
+    """u^{l+1} from how far the pre-activations of layer l + 1 can move; the output layer has no K."""
     if layer == terms.depth:
         return moved
     moved = times(terms.lipschitz(layer + 1), moved)
@@ -185,41 +189,40 @@ def _rows_anywhere(terms: Terms, total: int) -> list[list[Array]]:
     """
     us = [[np.zeros_like(terms.nominal.low[1])] * (total + 1)]
     for layer in range(1, terms.depth + 1):
+        weight, deviation = terms.weight(layer + 1), terms.deviation(0, layer)
         reached: list[Array] = []
-        weight = terms.weight(layer + 1)
-        for spent in range(total + 1):
-            excess = minus(terms.deviation(0, layer), us[-1][spent])
-            extras = tops(times(weight, excess[:, None, :]), total - spent)
-            for f in range(extras.shape[-1]):
-                moved = step(terms, layer, us[-1][spent], extras[..., f], capped=True)
-                if spent + f < len(reached):
-                    reached[spent + f] = np.maximum(reached[spent + f], moved)
+        for spent, u in enumerate(us[-1]):
+            extras = tops(times(weight, minus(deviation, u)[:, None, :]), total - spent)
+            moved = plus(dot(u, weight.T), np.moveaxis(extras, -1, 0))
+            for q, after in enumerate(arrive(terms, layer, moved, capped=True), start=spent):
+                if q < len(reached):
+                    reached[q] = np.maximum(reached[q], after)
                 else:
-                    reached.append(moved)
+                    reached.append(after)
         us.append(reached)
     return us
 
 
-def rowwise_anywhere(terms: Terms, total: int) -> tuple[Array, Array]:
-    """I2 and I3 for `total` failures anywhere; one kind of blocking failure of neurons."""
+def rowwise_anywhere(terms: Terms, total: int) -> list[tuple[Array, Array]]:
+    """I2 and I3 for 0, 1, .. total failures anywhere; one kind of blocking failure of neurons."""
     if not terms.blocking:
         raise UnsoundError(f"the row-wise bound does not hold here: {PASSES_ERROR}")
     if len(terms.faults) != 1:
         raise UnsoundError("the row-wise bound counts one kind of failure anywhere, not several")
     us = _rows_anywhere(terms, total)
-    best = us[-1][total]
+    best = list(us[-1])
     influences, deviations = terms.influence, [terms.deviation(0, i + 1) for i in range(terms.depth)]
     for cut in range(terms.depth, 0, -1):
         r = influences[cut - 1]
         after = [times(influences[i], deviations[i][:, None, :]) for i in range(cut, terms.depth)]
-        here = _zero(terms)
-        for spent in range(total + 1):
-            u = us[cut - 1][spent]
+        here = [_zero(terms)] * (total + 1)
+        for spent, u in enumerate(us[cut - 1]):
             pool = np.concatenate([times(r, minus(deviations[cut - 1], u)[:, None, :]), *after], axis=2)
-            rest = min(total - spent, pool.shape[-1])
-            here = np.maximum(here, plus(dot(u, r.T), top(pool, rest)))
-        best = np.minimum(best, here)
-    return us[-1][total], best
+            rest = plus(dot(u, r.T), np.moveaxis(tops(pool, total - spent), -1, 0))
+            for q in range(spent, total + 1):
+                here[q] = np.maximum(here[q], rest[min(q - spent, len(rest) - 1)])
+        best = [np.minimum(b, h) for b, h in zip(best, here, strict=True)]
+    return list(zip(us[-1], best, strict=True))
 
 
 def given_set(terms: Terms, failed: Sequence[Sequence[Sequence[int]]]) -> Array:

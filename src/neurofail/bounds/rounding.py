@@ -91,9 +91,23 @@ def top(values: Array, count: int) -> Array:
 
 @_quiet
 def tops(values: Array, most: int) -> Array:
-    """`top` for every count 0..min(most, size) at once, (.., counts)."""
+    """`top` for every count 0..min(most, size) at once, (.., counts); or of products, as `up` has it."""
     size = values.shape[-1]
     most = min(most, size)
-    best = -np.sort(-values, axis=-1)[..., :most]
-    none = np.zeros((*values.shape[:-1], 1))
-    return np.concatenate([none, up(np.cumsum(best, axis=-1), most)], axis=-1)
+    if most == 1:
+        best = np.max(values, axis=-1, keepdims=True)
+        return np.concatenate([np.zeros_like(best), up(best)], axis=-1)
+    if 0 < most < size:
+        values = np.partition(values, size - most, axis=-1)[..., size - most :]
+    sums = np.zeros((*values.shape[:-1], most + 1))
+    np.cumsum(np.sort(values, axis=-1)[..., : -most - 1 : -1], axis=-1, out=sums[..., 1:])
+    return up(sums, most)
+
+
+@_quiet
+def product_tops(a: Array, b: Array, most: int) -> Array:
+    """`tops` of the products of non-negative a and finite b (broadcast), rounded up once for each sum."""
+    sums = tops(a * b, most)
+    if _least(a) * _least(b) < _SAFE:
+        sums[..., 1:] += _FLOOR
+    return sums

@@ -126,4 +126,5 @@ def write_npz(path: str | Path, arrays: dict[str, AnyArray]) -> None:
             # A fixed date: the bytes depend on the content alone.
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, buffer.getvalue())
+            # Trained weights hardly compress: more effort would only keep a campaign's workers waiting.
+            archive.writestr(entry, buffer.getvalue(), compresslevel=1)
