@@ -157,7 +157,7 @@ class _Rowwise:
 
 
 def _largest_terms(coefficient: Array, factor: Array) -> Callable[[Ints], Array]:
-    """counts (m,) -> (m, n, R): the counts[i] largest of coefficient (R, N)* factor (m|1, n, N), summed."""
+    """counts (m,) -> (m, n, R): the counts[i] largest of coefficient (R, N) * factor (m|1, n, N), summed."""
     states, n, width = factor.shape
     kept = np.zeros((*factor.shape[:2], 0))
 

@@ -73,7 +73,8 @@ def dot(a: Array, b: Array) -> Array:
 
 def _least(values: Array) -> float:
     """The smallest positive entry; infinite if there is none."""
-    return float(np.min(values, where=values > 0, initial=np.inf))
+    least = float(np.min(values, initial=np.inf))
+    return least if least > 0 else float(np.min(values, where=values > 0, initial=np.inf))
 
 
 @_quiet
