@@ -46,6 +46,17 @@ def test_a_campaign_that_holds_exits_with_0(files: Path, capsys: pytest.CaptureF
     assert "fep" in out
 
 
+@pytest.mark.parametrize("fault", ["crash --failures 1,1", "synapse-crash --failures 1,0,1"])
+def test_the_exact_rung_stands_where_the_campaign_was_exhaustive(
+    files: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    ladder = shown(files, capsys, f"run NET --inputs X --dtype float64 --quiet --exact --fault {fault}")
+    found = shown(files, capsys, f"worst NET --inputs X --quiet --fault {fault}")
+    assert isinstance(ladder["exact"], dict)
+    assert ladder["exact"]["exact"] is True
+    assert ladder["exact"]["error"] == found["error"] == pytest.approx(ladder["observed"], rel=1e-12)
+
+
 def test_an_epsilon_that_is_exceeded_exits_with_1(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(call(files, RUN, "--epsilon", "0.0001")) == 1
     assert "EXCEEDED" in capsys.readouterr().out

@@ -79,3 +79,38 @@ def faulty(net: Network, inputs: np.ndarray, rows, values, action: str = "set") 
 def worst(net: Network, inputs: np.ndarray, rows, value: float) -> float:
     """The largest error of any configuration that sets failed neurons to `value`."""
     return float(np.abs(faulty(net, inputs, rows, value) - net(inputs)).max())
+
+
+def synapse_sets(net: Network, failures=None, total=None, at_most=False) -> list[list[tuple[int, int, int]]]:
+    """Every configuration of failed synapses, each (layer they enter, receiver, sender)."""
+    layers = [
+        [(layer, i, j) for i in range(w.shape[0]) for j in range(w.shape[1])]
+        for layer, w in enumerate(net.weights, start=1)
+    ]
+    groups, counts = (layers, failures) if total is None else ([list(itertools.chain(*layers))], [total])
+    each = [
+        [s for size in range(0 if at_most else count, count + 1) for s in itertools.combinations(group, size)]
+        for group, count in zip(groups, counts, strict=True)
+    ]
+    return [list(itertools.chain(*row)) for row in itertools.product(*each)]
+
+
+def rewired(net: Network, inputs: np.ndarray, fault, rows, values) -> np.ndarray:
+    """Outputs of every configuration of failed synapses, (configurations, n, N_{L+1}).
+
+    A failed synapse is a change of the weights and biases: what it no longer carries has weight 0, and what
+    it carries or adds instead, the constant values[c][k] of rows[c][k], is a bias of its receiver.
+    """
+    y = np.broadcast_to(inputs, (len(rows), *inputs.shape))
+    for layer, (weight, bias, phi) in enumerate(
+        zip(net.weights, net.biases, net.activations, strict=True), 1
+    ):
+        weights, biases = (np.repeat(a[None], len(rows), axis=0) for a in (weight, bias))
+        for c, (row, value) in enumerate(zip(rows, values, strict=True)):
+            for (into, i, j), v in zip(row, value, strict=True):
+                if into == layer:
+                    biases[c, i] += v * (weight[i, j] if getattr(fault, "weighted", True) else 1.0)
+                    if getattr(fault, "semantics", "value") == "value":
+                        weights[c, i, j] = 0.0
+        y = phi(y @ weights.transpose(0, 2, 1) + biases[:, None, :])
+    return y

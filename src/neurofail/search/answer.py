@@ -11,6 +11,7 @@ import numpy.typing as npt
 from neurofail._reference import deviations
 from neurofail.budget import Budget
 from neurofail.configuration import Configuration, Failure
+from neurofail.network import Network
 from neurofail.sites import Action, Operation
 
 if TYPE_CHECKING:
@@ -187,6 +188,6 @@ def _equivocation(problem: Problem, best: Best, k: int, i: int) -> list[Operatio
     ]
 
 
-def replay(problem: Problem, found: Witness) -> Array:
+def replay(net: Network, inputs: Array, found: Witness) -> Array:
     """The witness's deviation of every output, by the reference; (N_{L+1},)."""
-    return np.asarray(deviations(problem.net, problem.inputs[[found.input]], found.operations)[0])
+    return np.asarray(deviations(net, inputs[[found.input]], found.operations)[0])

@@ -18,7 +18,7 @@ from neurofail.search.rounds import Best, Block, Search
 def identity(problem: Problem, gap: float) -> str:
     """SHA-256 of everything that the search's course depends on."""
     sha = hashlib.sha256(problem.net.digest.encode())
-    sha.update(json.dumps([problem.budget.describe(), gap], sort_keys=True).encode())
+    sha.update(json.dumps([problem.budget.describe(), problem.counts, gap], sort_keys=True).encode())
     for array in (problem.inputs, problem.rows, problem.offsets, problem.asked):
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

@@ -15,7 +15,18 @@ from neurofail.budget import Budget
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Crash, Fault, StuckAt
 from neurofail.network import Network
-from neurofail.search.circuit import FAILED, FREE, SOUND, Array, Case, Circuit, States, ranking
+from neurofail.search.circuit import (
+    FAILED,
+    FREE,
+    FROM,
+    INTO,
+    SOUND,
+    Array,
+    Case,
+    Circuit,
+    States,
+    ranking,
+)
 from neurofail.sites import Action
 
 _UNIT = 2.0**-53
@@ -54,7 +65,8 @@ class Problem:
     """One fault with its counts on one network, over inputs, and the objectives to be maximised.
 
     rows (O, N_L) and offsets (n, O): objective o of input i is offsets[i, o] plus rows[o] times the deviation
-    of the last hidden layer. asked (n, O) says which objectives each input has.
+    of the last hidden layer. asked (n, O) says which objectives each input has. fallible holds the hidden
+    layers in which the failures of a total may fall, None for all.
     """
 
     net: Network
@@ -64,6 +76,7 @@ class Problem:
     rows: Array
     offsets: Array
     asked: npt.NDArray[np.bool_]
+    fallible: frozenset[int] | None = None
 
     @cached_property
     def effect(self) -> Effect:
@@ -73,7 +86,9 @@ class Problem:
     def counts(self) -> tuple[int, ...]:
         """The failures allowed in each hidden layer."""
         if self.budget.totals is not None:
-            return tuple(min(self.budget.totals[0], n) for n in self.net.widths[1:-1])
+            most, may = self.budget.totals[0], self.fallible
+            hidden = enumerate(self.net.widths[1:-1], start=1)
+            return tuple(min(most, n) if may is None or layer in may else 0 for layer, n in hidden)
         assert self.budget.failures is not None
         return self.budget.failures[0]
 
@@ -92,9 +107,12 @@ class Problem:
     def circuit(self) -> Circuit:
         """The compiled search's view of the network."""
         stages, width = self.shape
-        weight = np.zeros((stages - 1, width, width))
+        # Zeros that nothing is written to take no memory: narrow layers beside a wide one cost little.
+        link = np.zeros((2, stages - 1, width, width))
         for k, matrix in enumerate(self.net.weights[self.start : -1]):
-            weight[k, : matrix.shape[0], : matrix.shape[1]] = matrix
+            receivers, senders = matrix.shape
+            link[INTO, k, :receivers, :senders] = matrix
+            link[FROM, k, :senders, :receivers] = matrix.T
         phis = self.net.activations[self.start - 1 : -1]
         shapes = [
             (phi.gain, *(*phi.parameters, 0.0, 0.0)[:2], np.nan if phi.turning is None else phi.turning)
@@ -105,7 +123,7 @@ class Problem:
         pooled = self.budget.totals is not None
         return Circuit(
             width=np.array(self.net.widths[self.start : -1], dtype=np.int64),
-            link=np.stack([weight, weight.transpose(0, 2, 1)]),
+            link=link,
             code=np.array([phi.code for phi in phis], dtype=np.int64),
             phi=np.array(shapes).T.copy(),
             leak=_leak(phis[1]) if stages > 1 else math.inf,

@@ -17,6 +17,7 @@ from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault
 from neurofail.network import Network
 from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
+from neurofail.search.unfold import unfold
 
 if TYPE_CHECKING:
     from neurofail.search.problem import Problem
@@ -49,8 +50,9 @@ def worst_case(
     Parameters
     ----------
     net, inputs : the network, and (n, N_0) inputs in its domain
-    fault : `Crash()`, `StuckAt(v)` or `Byzantine(..)`, whose `draw` does not matter here: every value within
-        the capacity is considered
+    fault : any one fault, of neurons or of synapses; at most 4,096 synapses (`unfold.WIDEST`) may enter a
+        layer where some may fail. The `draw` of a Byzantine one does not matter here: every value within the
+        capacity is considered
     failures, total, at_most : how many failures, as for `Exhaustive`
     threads : all cores by default; the answer does not depend on it
     time_limit : seconds after which the answer so far, with its certified upper limit, is returned
@@ -63,7 +65,7 @@ def worst_case(
 
     Raises
     ------
-    InputError : a fault that the search does not know, counts that do not fit, inputs outside the domain, a
+    InputError : a mixture of faults, too many synapses, counts that do not fit, inputs outside the domain, a
         checkpoint of another question.
 
     An interrupt (Ctrl-C) ends the search like a time limit.
@@ -103,18 +105,20 @@ def answer_error(
     progress: Callable[[Snapshot], object] | None = None,
 ) -> WorstCase:
     """`worst_case` for counts that are a `Budget` already, and inputs that are checked."""
-    from neurofail.search.problem import Problem
-
-    rows = np.vstack([net.weights[-1], -net.weights[-1]])
+    question = unfold(net, fault, budget)
+    rows = np.vstack([question.net.weights[-1], -question.net.weights[-1]])
     shape = (len(inputs), len(rows))
-    problem = Problem(net, inputs, fault, budget, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
-    search = _searched(problem, threads, time_limit, gap, incumbent, checkpoint, progress)
+    problem = question.problem(inputs, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
+    start = None if incumbent is None else (incumbent[0], question.inward(incumbent[1]))
+    search = _searched(problem, threads, time_limit, gap, start, checkpoint, progress)
     assert search.best is not None
-    found = witness(problem, search.best)
-    errors = np.abs(replay(problem, found))
+    found = question.outward(witness(problem, search.best))
+    errors = np.abs(replay(net, inputs, found))
     output = int(np.argmax(errors))
-    error, rounding = float(errors[output]), 4.0 * search.slack
-    upper = search.upper if not search.open else min(search.upper, bounds_of(net, budget, inputs)["best"])
+    oracle = question.rounding(inputs)
+    error, rounding, upper = float(errors[output]), 4.0 * search.slack + 2.0 * oracle, search.upper + oracle
+    if search.open:
+        upper = min(upper, bounds_of(net, budget, inputs)["best"])
     return WorstCase(
         exact=not search.open and upper - error <= rounding,
         rounding=rounding,
@@ -153,9 +157,8 @@ def worst_margin(
     >>> answer.margin, answer.changes, answer.output
     (-2.0, True, 1)
     """
-    from neurofail.search.problem import Problem
-
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    question = unfold(net, fault, budget)
     given, classes = net.check_inputs(inputs), net.widths[-1]
     if classes < 2:
         raise InputError("a classification margin needs two outputs; this network has one")
@@ -165,18 +168,23 @@ def worst_margin(
     own, other = (np.array(column) for column in zip(*pairs, strict=True))
     golden = net(given)
     label = np.argmax(golden, axis=1)
-    rows = net.weights[-1][other] - net.weights[-1][own]
+    rows = question.net.weights[-1][other] - question.net.weights[-1][own]
     offsets, asked = golden[:, other] - golden[:, own], label[:, None] == own
-    problem = Problem(net, given, fault, budget, rows, offsets, asked)
-    search = _searched(problem, threads, time_limit, gap, incumbent, checkpoint, progress)
+    problem = question.problem(given, rows, offsets, asked)
+    start = None if incumbent is None else (incumbent[0], question.inward(incumbent[1]))
+    search = _searched(problem, threads, time_limit, gap, start, checkpoint, progress)
     assert search.best is not None
-    found = witness(problem, search.best)
-    outputs = golden[found.input] + replay(problem, found)
+    found = question.outward(witness(problem, search.best))
+    outputs = golden[found.input] + replay(net, given, found)
     margins = outputs[label[found.input]] - outputs
     margins[label[found.input]] = np.inf
     output = int(np.argmin(margins))
-    margin, rounding = float(margins[output]), 4.0 * search.slack
-    lower = -search.upper
+    oracle = 2.0 * question.rounding(given)  # a margin is a difference of two outputs
+    margin, rounding, lower = (
+        float(margins[output]),
+        4.0 * search.slack + 2.0 * oracle,
+        -search.upper - oracle,
+    )
     if search.open:
         least = [
             float(np.min(margin_now)) - bounds_of(net, budget, given[label == c], margin=int(c))["best"]
