@@ -22,7 +22,7 @@ from neurofail.bounds.intervals import domain
 from neurofail.budget import Budget
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.faults import Byzantine, Fault
+from neurofail.faults import Byzantine, Fault, SynapseByzantine, SynapseCrash
 from neurofail.network import Network
 from neurofail.sites import Operation
 
@@ -103,6 +103,8 @@ def worst_in_box(
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
     if isinstance(fault, Byzantine) and fault.equivocate:
         raise InputError("the search over a box does not know equivocation; use equivocate=False")
+    if isinstance(fault, (SynapseByzantine, SynapseCrash)):
+        raise InputError("the search over a box does not know synapses; ask worst_case for given inputs")
     bound = bounds_of(net, budget)["best"]
     error, x, output, configuration = _ascend(net, fault, budget, starts, seed)
     upper, boxes = _certify(net, fault, budget, error, gap, time_limit, bound)
