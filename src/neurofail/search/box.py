@@ -2,7 +2,7 @@
 
 From above: the node bound with golden values as intervals, on sub-boxes; the one with the highest limit is
 split next. From below: the exact search picks the failures for an input, an ascent moves the input for those
-failures, and so on from several starts.
+failures, and so on from several starts. Failures that are given have a certificate of their own (`given`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail._reference import deviations
-from neurofail.bounds import bounds_of
+from neurofail.bounds import bounds_of, given_set
 from neurofail.bounds.intervals import domain
 from neurofail.budget import Budget
-from neurofail.configuration import Configuration
+from neurofail.configuration import Configuration, Failure
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault, SynapseByzantine, SynapseCrash
-from neurofail.network import Network
+from neurofail.network import Network, magnitude, whole
+from neurofail.search import ascent
 from neurofail.sites import Operation
 
 Array = npt.NDArray[np.float64]
@@ -76,6 +77,7 @@ def worst_in_box(
     *,
     total: int | None = None,
     at_most: bool = False,
+    failed: Sequence[Sequence[int]] | None = None,
     time_limit: float = 10.0,
     gap: float = 0.01,
     starts: int = 8,
@@ -86,25 +88,34 @@ def worst_in_box(
     Parameters
     ----------
     net, fault, failures, total, at_most : as for `worst_case`
+    failed : instead, the failed neurons of each hidden layer, [[0, 3], []]; the answer is then about that set
+        alone, and `bound` is the given-set bound (bounds.md, section 4)
     time_limit : seconds spent on splitting the domain, at most
     gap : stop splitting when the limit is within this fraction of the error found
     starts, seed : how many inputs the search from below starts from, and what draws them
 
     Raises
     ------
-    InputError : as `worst_case` does; equivocation is not known here.
+    InputError : as `worst_case` does; a set that the network cannot have; equivocation is not known here.
 
     >>> import neurofail as nf
     >>> net = nf.Network.dense([[[1.0], [-1.0]], [[1.0, 2.0]]], [[0.0, 1.0], None], ["relu", "identity"])
     >>> found = worst_in_box(net, nf.Crash(), failures=(1,))  # relu(1 - x), doubled, at x = 0
     >>> found.error, round(found.upper, 9)
     (2.0, 2.0)
+    >>> worst_in_box(net, nf.Crash(), failed=[[0]]).error  # relu(x) at x = 1
+    1.0
     """
-    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
+    _check(gap, time_limit, starts)
     if isinstance(fault, Byzantine) and fault.equivocate:
         raise InputError("the search over a box does not know equivocation; use equivocate=False")
     if isinstance(fault, (SynapseByzantine, SynapseCrash)):
         raise InputError("the search over a box does not know synapses; ask worst_case for given inputs")
+    if failed is not None:
+        if failures is not None or total is not None or at_most:
+            raise InputError("give either counts of failures or failed (the set itself), not both")
+        return _given(net, fault, failed, gap, time_limit, starts, seed)
+    budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
     bound = bounds_of(net, budget)["best"]
     error, x, output, configuration = _ascend(net, fault, budget, starts, seed)
     upper, boxes = _certify(net, fault, budget, error, gap, time_limit, bound)
@@ -117,20 +128,21 @@ def _ascend(
     """The largest error found by turns: the worst failures for an input, a worse input for those failures."""
     from neurofail.search.worst import answer_error
 
-    rng = np.random.default_rng(seed)
-    corners = rng.random((starts, net.widths[0])) < 0.5
-    inside = rng.random((starts, net.widths[0]))
-    shares = np.vstack([np.where(corners, 1.0, 0.0), inside])
-    points = np.clip(net.low + shares * (net.high - net.low), net.low, net.high)
     best = None
-    for point in points[np.argsort(rng.random(len(points)))][:starts]:
+    for point in ascent.starts(net.low, net.high, starts, seed):
         x, error = point, -np.inf
         for _ in range(8):
             found = answer_error(net, x[None], fault, budget, time_limit=1.0, gap=0.01)
             if found.error <= error * (1 + 1e-9):
                 break
-            x = _climb(net, x, found.operations())
-            moved = np.abs(deviations(net, x[None], found.operations()))[0]
+            operations = found.operations()
+
+            def errors(points: Array, operations: list[Operation] = operations) -> Array:
+                largest: Array = np.abs(deviations(net, points, operations)).max(axis=1)
+                return largest
+
+            x = ascent.climb(errors, net.low, net.high, x)
+            moved = np.abs(deviations(net, x[None], operations))[0]
             error = float(moved.max())
             if best is None or error > best[0]:
                 best = (error, x, int(np.argmax(moved)), found.configuration)
@@ -138,25 +150,42 @@ def _ascend(
     return best
 
 
-def _climb(net: Network, start: Array, operations: list[Operation]) -> Array:
-    """An input of larger error under the given failures, by moves along the axes of halving length."""
-    x, share = start, 1.0
-    error = float(np.abs(deviations(net, x[None], operations)).max())
-    while share > 1e-3:
-        steps = np.concatenate([np.diag(net.high - net.low), -np.diag(net.high - net.low)]) * share
-        trials = np.clip(x + steps, net.low, net.high)
-        errors = np.abs(deviations(net, trials, operations)).max(axis=1)
-        # All moves that help on their own, together, may help more than the best of them.
-        helps = errors > error
-        joint = np.clip(x + steps[helps].sum(axis=0), net.low, net.high)
-        trials = np.vstack([trials, joint])
-        errors = np.append(errors, np.abs(deviations(net, joint[None], operations)).max())
-        best = int(np.argmax(errors))
-        if errors[best] > error * (1 + 1e-12):
-            x, error = trials[best], float(errors[best])
-        else:
-            share /= 2
-    return x
+def _given(
+    net: Network,
+    fault: Fault,
+    failed: Sequence[Sequence[int]],
+    gap: float,
+    time_limit: float,
+    starts: int,
+    seed: int,
+) -> WorstInBox:
+    """The answer for one set of failed neurons."""
+    from neurofail.search import given
+    from neurofail.search.problem import Effect
+
+    effect, checked = Effect.of(fault), given.places(net, failed)
+    bound = given_set(net, fault, checked)
+    points = ascent.starts(net.low, net.high, starts, seed)
+    x, operations, upper, boxes = given.worst(net, fault, checked, gap, time_limit, points)
+    moved = np.abs(deviations(net, x[None], operations))[0]
+    output = int(np.argmax(moved))
+    error, width = float(moved[output]), effect.high - effect.low
+    shares = [(one.value - effect.low) / width if width > 0 else 0.0 for one in operations]
+    failures = [
+        Failure(one.layer, one.neuron, None, fault.kind, level=min(share, 1 - 2**-53))
+        for one, share in zip(operations, shares, strict=True)
+    ]
+    found = Configuration(tuple(failures))
+    return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, found, boxes)
+
+
+def _check(gap: object, time_limit: object, starts: object) -> None:
+    """InputError for options that have no meaning."""
+    magnitude(gap, "gap")
+    if time_limit != np.inf:
+        magnitude(time_limit, "time_limit")
+    if whole(starts, "starts") == 0:
+        raise InputError("starts is 0; the search from below needs one start at least")
 
 
 def _certify(
