@@ -214,6 +214,8 @@ def test_options_that_cannot_be(options: dict[str, object], says: str) -> None:
 def test_faults_that_have_no_set_here() -> None:
     with pytest.raises(nf.InputError, match="does not know synapses"):
         nf.worst_in_box(two_layers("relu"), nf.SynapseCrash(), failed=[[0], []])
+    with pytest.raises(nf.InputError, match=r"takes one fault such as Crash\(\)"):
+        nf.worst_in_box(two_layers("relu"), [nf.Crash()], failed=[[0], []])
     with pytest.raises(nf.InputError, match="equivocate=False"):
         nf.worst_in_box(
             two_layers("relu"), nf.Byzantine(1.0, draw="guided", equivocate=True), failed=[[0], []]

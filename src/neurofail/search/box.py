@@ -107,6 +107,8 @@ def worst_in_box(
     1.0
     """
     _check(gap, time_limit, starts)
+    if not isinstance(fault, Fault):
+        raise InputError(f"fault is {fault!r}; the search over a box takes one fault such as Crash()")
     if isinstance(fault, Byzantine) and fault.equivocate:
         raise InputError("the search over a box does not know equivocation; use equivocate=False")
     if isinstance(fault, (SynapseByzantine, SynapseCrash)):
