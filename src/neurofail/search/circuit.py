@@ -69,15 +69,20 @@ class Case(NamedTuple):
 # The rows of a desk, each (S, N).
 E_LOW, E_HIGH = 0, 1  # the pre-activation deviation lies in [e_low, e_high]
 D_LOW, D_HIGH = 2, 3  # a sound neuron's output deviation lies in [d_low, d_high]
-E = 4  # where the lines should touch; the candidate's pre-activation deviations, once measured
+E = 4  # the candidate's pre-activation deviations, once measured
 PULL, PUSH = 5, 6  # the linear coefficient on each output deviation, on each pre-activation deviation
 WORST = 7  # the most that a neuron's failure adds to the linear function
 TERM = 8  # the same for a free neuron, less what it would do if sound
-CHOICE = 9  # the deviation that each failed neuron of the candidate takes
-LINE, OTHER = 10, 11  # scratch
-SHARE = 12  # (its row 0) what the failure of a free neuron of stage 0 adds through convex activations
-LOW, HIGH = 13, 14  # the node's own ranges of deviations
-BEST = 15  # the deviations of the best candidate
+WORTH = 9  # the mean of TERM over the turns of a node
+CHOICE = 10  # the deviation that each failed neuron of the candidate takes
+LINE, OTHER = 11, 12  # scratch
+SHARE = 13  # (its row 0) what the failure of a free neuron of stage 0 adds through convex activations
+LOW, HIGH = 14, 15  # the node's own ranges of deviations
+BEST = 16  # the deviations of the best candidate
+NEAR = 17  # the pre-activation deviations near which the lines should touch
+SOFT = 18  # the failures that they belong to, as shares of 1
+SURE = 19  # (its row 1) the pre-activation if nothing more fails
+SHARED = 20  # (its row 1) the output, bounded by shares, at SOFT
 
 
 # The states on a desk: the node's, its candidate's (with the selection made), the best candidate's.
@@ -87,14 +92,14 @@ HERE, PICK, FOUND = 0, 1, 2
 class Desk(NamedTuple):
     """One node, and the scratch space of its bound."""
 
-    of: Array  # (16, S, N)
+    of: Array  # (21, S, N)
     state: States  # (3, S, N)
     left: Ints  # (S,) failures still to place
 
 
 def desk(shape: tuple[int, ...]) -> Desk:
     """An empty desk for (stages, width). Compiled code allocates nothing (see `compiled`)."""
-    return Desk(np.zeros((16, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
+    return Desk(np.zeros((21, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
 
 
 def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array]:

@@ -31,6 +31,7 @@ from neurofail.search.circuit import (
     LINE,
     LOW,
     MOST,
+    NEAR,
     OFFSET,
     OTHER,
     OUT,
@@ -41,10 +42,14 @@ from neurofail.search.circuit import (
     PUSH,
     SECOND,
     SHARE,
+    SHARED,
+    SOFT,
+    SURE,
     TERM,
     TURNING,
     UP,
     WORST,
+    WORTH,
     Array,
     Boxed,
     Case,
@@ -52,31 +57,16 @@ from neurofail.search.circuit import (
     Desk,
     E,
     States,
-    copy,
 )
 from neurofail.search.compiled import inner, outer
+from neurofail.search.selection import largest
 from neurofail.search.shapes import line, steepness, value
+from neurofail.search.shares import mean_of_shares, share
 
 
 @inner
 def _phi(circuit: Circuit, k: int, x: float) -> float:
     return value(circuit.code[k], circuit.phi[FIRST, k], circuit.phi[SECOND, k], circuit.phi[GAIN, k] * x)
-
-
-@inner
-def largest(terms: Array, size: int, wanted: int, forced: bool) -> float:
-    """The sum of the `wanted` largest of terms[:size] (if positive, unless forced); reorders them."""
-    total = 0.0
-    for k in range(min(wanted, size)):
-        best = k
-        for x in range(k + 1, size):
-            if terms[x] > terms[best]:
-                best = x
-        terms[k], terms[best] = terms[best], terms[k]
-        if terms[k] <= 0.0 and not forced:
-            break
-        total += terms[k]
-    return total
 
 
 @inner
@@ -94,6 +84,8 @@ def _leave_first(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
                 x, y = circuit.link[FROM, 0, i, j] * a, circuit.link[FROM, 0, i, j] * b
                 up[j] += max(x, y)
                 down[j] += min(x, y)
+    for j in range(receivers):
+        desk.of[SURE, 1, j] = case.of[PRE, 1, j] + up[j]
     if left == 0:
         return
     for j in range(receivers):
@@ -214,28 +206,6 @@ def spread(circuit: Circuit, case: Case, boxed: Boxed, desk: Desk) -> None:
 
 
 @inner
-def _select(circuit: Circuit, desk: Desk) -> float:
-    """Mark the largest terms of each stage's free neurons (of all, if pooled); their sum, -inf if too few."""
-    total = 0.0
-    stages = len(circuit.width)
-    for group in range(1 if circuit.pooled else stages):
-        first, last = (0, stages) if circuit.pooled else (group, group + 1)
-        for _ in range(desk.left[group]):
-            best, at_k, at_j = -np.inf, -1, -1
-            for k in range(first, last):
-                for j in range(circuit.width[k]):
-                    if desk.of[TERM, k, j] > best and desk.state[PICK, k, j] == FREE:
-                        best, at_k, at_j = desk.of[TERM, k, j], k, j
-            if at_k < 0 and circuit.forced:
-                return -np.inf  # fewer free neurons than failures to place
-            if at_k < 0 or (best <= 0.0 and not circuit.forced):
-                break
-            desk.state[PICK, at_k, at_j] = FAILED
-            total += best
-    return total
-
-
-@inner
 def _collect(circuit: Circuit, k: int, j: int, desk: Desk) -> None:
     """Pass the coefficient on neuron j of stage k down to the neurons of stage k - 1."""
     push = desk.of[PUSH, k, j]
@@ -248,57 +218,65 @@ def _collect(circuit: Circuit, k: int, j: int, desk: Desk) -> None:
 
 
 @inner
-def _jensen(circuit: Circuit, case: Case, j: int, left: int, above: float, desk: Desk) -> bool:
-    """Bound a ReLU neuron of stage 1 by shares, if that is tighter at the candidate than the line there.
-
-    With r failures w_i still to come, convexity gives phi(a + sum w_i) <= the mean of the phi(a + r w_i): a
-    sum of one share for each failure (fewer than r count as zeros). `above` is the line's value. The leak of
-    leaky ReLU is at most 1, so that phi(x) = gain max(x, leak x).
-    """
-    senders = circuit.width[0]
-    gain, leak = circuit.phi[GAIN, 1], circuit.leak
-    weight, shares, chosen = circuit.link[INTO, 0, j], desk.of[OTHER, 0], desk.of[LINE, 0]
-    fixed = case.of[PRE, 1, j] + desk.of[E, 1, j]
-    for i in range(senders):
-        if chosen[i] > 0.0:
-            fixed -= weight[i] * desk.of[LOW, 0, i]
-    start = gain * max(fixed, leak * fixed)
-    scale = gain / left
-    for i in range(senders):
-        x = fixed + left * weight[i] * desk.of[LOW, 0, i]
-        shares[i] = scale * max(x, leak * x) - start / left
-    total = start - case.of[OUT, 1, j]
-    for i in range(senders):
-        if chosen[i] > 0.0:
-            total += shares[i]
-    if total >= above:
-        return False
-    pull = desk.of[PULL, 1, j]
-    for i in range(senders):
-        desk.of[SHARE, 0, i] += pull * shares[i]
-    desk.of[TERM, 1, j] = start - case.of[OUT, 1, j]
-    return True
+def start(circuit: Circuit, desk: Desk) -> None:
+    """Where the first lines touch: in the middle of each interval; at stage 1, where equal chances lead."""
+    stages = len(circuit.width)
+    everywhere = 0
+    for k in range(stages):
+        for i in range(circuit.width[k]):
+            everywhere += desk.state[HERE, k, i] == FREE
+    for k in range(stages):
+        free = everywhere
+        if not circuit.pooled:
+            free = 0
+            for i in range(circuit.width[k]):
+                free += desk.state[HERE, k, i] == FREE
+        chance = desk.left[k] / max(free, 1)
+        for i in range(circuit.width[k]):
+            now = desk.state[HERE, k, i]
+            desk.of[SOFT, k, i] = chance if now == FREE else 1.0 if now == FAILED else 0.0
+        if k > 0:
+            for j in range(circuit.width[k]):
+                desk.of[NEAR, k, j] = 0.5 * (desk.of[E_LOW, k, j] + desk.of[E_HIGH, k, j])
+    if stages == 1:
+        return
+    near, receivers = desk.of[NEAR, 1], circuit.width[1]
+    for j in range(receivers):
+        near[j] = 0.0
+    for i in range(circuit.width[0]):
+        soft = desk.of[SOFT, 0, i] * 0.5 * (desk.of[LOW, 0, i] + desk.of[HIGH, 0, i])
+        if soft != 0.0:
+            for j in range(receivers):
+                near[j] += soft * circuit.link[FROM, 0, i, j]
 
 
 @inner
-def bound(circuit: Circuit, case: Case, row: int, boxed: Boxed, again: bool, desk: Desk) -> float:
-    """The linear bound, with lines that touch near desk.of[E].
+def approach(circuit: Circuit, desk: Desk) -> None:
+    """Let the next lines touch halfway between the last ones and the candidate, which has been measured."""
+    for k in range(len(circuit.width)):
+        for i in range(circuit.width[k]):
+            desk.of[SOFT, k, i] += 0.5 * ((desk.state[PICK, k, i] == FAILED) - desk.of[SOFT, k, i])
+            desk.of[NEAR, k, i] += 0.5 * (desk.of[E, k, i] - desk.of[NEAR, k, i])
 
-    again: the PICK and desk.of[E] are those of a candidate, around which the bound should be tight.
 
-    Leaves the maximiser in PICK, the gains in TERM, the coefficients in PULL and PUSH.
+@inner
+def bound(
+    circuit: Circuit, case: Case, row: int, boxed: Boxed, weight: float, mean: float, desk: Desk
+) -> tuple[float, float]:
+    """The linear bound, with lines that touch near desk.of[NEAR]: (its constant part, a bound by intervals).
+
+    A mean of bounds is a bound: this one enters that of the turns before, whose constant part is `mean`, with
+    `weight`. Leaves the mean gains in WORTH, the coefficients in PULL and PUSH.
     """
     stages = len(circuit.width)
     constant: float = case.objective[OFFSET, row]
     for j in range(circuit.width[stages - 1]):
         desk.of[PULL, stages - 1, j] = circuit.rows[row, j]
-    shared = again and stages > 1 and desk.left[0] > 0 and circuit.leak <= 1.0 and not circuit.ranged
+    shared = stages > 1 and desk.left[0] > 0 and circuit.leak <= 1.0 and not circuit.ranged and boxed is None
+    if shared:
+        mean_of_shares(circuit, desk.left[0], desk)
     for i in range(circuit.width[0]):
         desk.of[SHARE, 0, i] = 0.0
-        desk.of[LINE, 0, i] = (
-            1.0 if desk.state[PICK, 0, i] == FAILED and desk.state[HERE, 0, i] == FREE else 0.0
-        )
-    copy(desk.state[PICK], desk.state[HERE])
     placed = True
     for k in range(stages):
         placed = placed and desk.left[k] <= 0
@@ -328,6 +306,7 @@ def bound(circuit: Circuit, case: Case, row: int, boxed: Boxed, again: bool, des
                 slope, at_zero = _fan(least, most, e_low, e_high, pull > 0.0)
                 base, push = pull * at_zero, pull * slope
             else:
+                near = s + desk.of[NEAR, k, j]
                 slope, x, at_x = line(
                     circuit.code[k],
                     circuit.phi[GAIN, k],
@@ -335,23 +314,29 @@ def bound(circuit: Circuit, case: Case, row: int, boxed: Boxed, again: bool, des
                     circuit.phi[SECOND, k],
                     s + e_low,
                     s + e_high,
-                    s + desk.of[E, k, j],
+                    near,
                     pull > 0.0,
                 )
-                above = at_x - case.of[OUT, k, j] + slope * (s + desk.of[E, k, j] - x)
-                if k == 1 and shared and pull > 0.0 and now != FREE:  # noqa: SIM102  # what is cheap comes first
-                    if _jensen(circuit, case, j, desk.left[0], above, desk):
-                        constant += pull * desk.of[TERM, 1, j]
-                        continue
+                if shared and k == 1 and pull > 0.0 and desk.of[SHARED, 1, j] < at_x + slope * (near - x):
+                    constant += share(circuit, j, desk.left[0], desk) - pull * case.of[OUT, k, j]
+                    if circuit.blocking:
+                        # Shares lie above what they bound, so no lower than its least.
+                        desk.of[TERM, k, j] -= pull * desk.of[D_LOW, k, j]
+                    continue
                 base, push = pull * (at_x - case.of[OUT, k, j] + slope * (s - x)), pull * slope
             constant += base
             if circuit.blocking:
                 desk.of[TERM, k, j] -= base + min(push * e_low, push * e_high)
-            desk.of[PUSH, k, j] = push
-            _collect(circuit, k, j, desk)
+            if push != 0.0:
+                desk.of[PUSH, k, j] = push
+                _collect(circuit, k, j, desk)
         if k > 0 and placed:
             direct = min(direct, box)
-    return min(direct, constant + _select(circuit, desk))
+    for k in range(stages):
+        for j in range(circuit.width[k]):
+            before = 0.0 if weight == 1.0 else (1.0 - weight) * desk.of[WORTH, k, j]
+            desk.of[WORTH, k, j] = before + weight * desk.of[TERM, k, j]
+    return (1.0 - weight) * mean + weight * constant, direct
 
 
 @outer

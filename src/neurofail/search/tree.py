@@ -10,11 +10,8 @@ import numpy.typing as npt
 from neurofail.search.circuit import (
     BEST,
     CHOICE,
-    E_HIGH,
-    E_LOW,
     FAILED,
     FOUND,
-    FREE,
     FROM,
     HERE,
     HIGH,
@@ -26,20 +23,21 @@ from neurofail.search.circuit import (
     PUSH,
     SLACK,
     SOUND,
-    TERM,
     Array,
     Boxed,
     Case,
     Circuit,
     Desk,
-    E,
     Ints,
     States,
     copy,
     desk,
 )
 from neurofail.search.compiled import inner, outer
-from neurofail.search.relaxation import bound, measure, spread
+from neurofail.search.relaxation import approach, bound, measure, spread, start
+from neurofail.search.selection import branching, decide, select
+
+_LATER = 0.6  # the weight of a node's second bound, whose lines are better placed, in the mean with the first
 
 
 @outer
@@ -79,21 +77,6 @@ def _take(circuit: Circuit, work: Desk) -> None:
                 work.of[CHOICE, k, j] = (
                     work.of[HIGH, k, j] if work.of[PULL, k, j] >= 0.0 else work.of[LOW, k, j]
                 )
-
-
-@inner
-def _branching(circuit: Circuit, work: Desk) -> tuple[int, int]:
-    """The free neuron whose failure is worth most, the candidate's own first; (-1, -1) if none may fail."""
-    at_k, at_j, gain, picked = -1, -1, -np.inf, False
-    for k in range(len(circuit.width)):
-        if work.left[k] == 0:
-            continue
-        for j in range(circuit.width[k]):
-            if work.state[HERE, k, j] == FREE:
-                mine = work.state[PICK, k, j] == FAILED
-                if (mine and not picked) or (mine == picked and work.of[TERM, k, j] > gain):
-                    at_k, at_j, gain, picked = k, j, work.of[TERM, k, j], mine
-    return at_k, at_j
 
 
 @inner
@@ -196,12 +179,11 @@ def _explore(
     work: Desk,
 ) -> tuple[float, int, int, float, int]:
     """`explore` in the room given: (best value, its objective, nodes visited, highest closed, still open)."""
-    stages, visited = len(circuit.width), 0
+    visited = 0
     best, best_row, closed = -np.inf, -1, -np.inf
     here, pick, low, high = work.state[HERE], work.state[PICK], work.of[LOW], work.of[HIGH]
     copy(low, case.of[LEAST])
     copy(high, case.of[MOST])
-    turns = 3 if stages > 1 and circuit.leak <= 1.0 else 2
     while size > 0 and visited < budget:
         top = int(np.int64(0))  # see `relaxation._leave`
         for x in range(1, size):
@@ -220,40 +202,46 @@ def _explore(
         visited += 1
         _remaining(circuit, work)
         spread(circuit, case, boxed, work)
-        for k in range(1, stages):
-            for j in range(circuit.width[k]):
-                work.of[E, k, j] = 0.5 * (work.of[E_LOW, k, j] + work.of[E_HIGH, k, j])
-        at_k, at_j = -1, -1
-        done = False
-        # First lines that touch in the middle of each interval, then lines that touch at their maximiser.
-        for turn in range(turns):
-            limit = min(limit, bound(circuit, case, row, boxed, turn > 0, work))
+        start(circuit, work)
+        done, mean, total, cut = False, 0.0, 0.0, 0.0
+        for turn in range(2):
+            mean, direct = bound(circuit, case, row, boxed, 1.0 if turn == 0 else _LATER, mean, work)
+            total = mean + select(circuit, work)
+            limit = min(limit, total, direct)
             if limit == -np.inf:
                 done = True
                 break
-            if turn == 0:
-                at_k, at_j = _branching(circuit, work)
-            if boxed is not None:
-                done = limit <= threshold(incumbent, case.objective[SLACK, row], gap)
-                break
-            _take(circuit, work)
-            reached = measure(circuit, case, row, pick, work.of[CHOICE], work)
-            if reached > best:
-                best, best_row = reached, row
-                copy(work.state[FOUND], pick)
-                copy(work.of[BEST], work.of[CHOICE])
-                incumbent = max(incumbent, best)
-            if limit <= threshold(incumbent, case.objective[SLACK, row], gap):
+            if boxed is None:
+                _take(circuit, work)
+                reached = measure(circuit, case, row, pick, work.of[CHOICE], work)
+                if reached > best:
+                    best, best_row = reached, row
+                    copy(work.state[FOUND], pick)
+                    copy(work.of[BEST], work.of[CHOICE])
+                    incumbent = max(incumbent, best)
+                approach(circuit, work)
+            cut = threshold(incumbent, case.objective[SLACK, row], gap)
+            if limit <= cut:
                 done = True
+                break
+            if boxed is not None:
                 break
         if done:
             closed = max(closed, limit)
             continue
+        decided, ruled_out = decide(circuit, total, cut, work)
+        closed = max(closed, ruled_out)
+        _remaining(circuit, work)
+        at_k, at_j = branching(circuit, work)
         if at_k >= 0:
             for state in (SOUND, FAILED):
                 here[at_k, at_j] = state
                 _add(circuit, nodes, size, row, limit, work)
                 size += 1
+            continue
+        if decided:
+            _add(circuit, nodes, size, row, limit, work)
+            size += 1
             continue
         at_k, at_j = _widest(circuit, work)
         if at_k < 0:
