@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from neurofail.search.tree import explore, threshold
 
 _ROUND = 16  # blocks explored at once
 _PIECE = 64  # open nodes kept together
-_POLISHED = 8  # roots whose candidates are improved by swaps
+_POLISHED = 8  # roots on which the incumbent is improved by swaps
 _CASES = 256 << 20  # bytes of golden runs kept
 _KEPT = 60.0  # seconds between checkpoints
 
@@ -250,7 +250,7 @@ class Search:
             self.nodes += nodes
             self.closed = max(self.closed, closed)
             if found > self.value:
-                self.best = Best(float(found), block.input, int(row), pick, choice)
+                self.best = self._improved(Best(float(found), block.input, int(row), pick, choice))
         for block, case, (*_, rows, limits, states, lows, highs) in zip(blocks, cases, results, strict=True):
             rest = Block(block.input, rows, limits, states, lows, highs)
             keep = limits > [threshold(self.value, slack, self.gap) for slack in case.objective[SLACK, rows]]
@@ -265,18 +265,28 @@ class Search:
         heapq.heappush(self.blocks, (-float(block.limits[0]), self.serial, block))
 
     def _polish(self) -> None:
-        """Improve the incumbent by swaps, and the candidates of the inputs whose roots are highest."""
+        """Improve what the incumbent would be on the inputs and objectives whose roots are highest."""
         if self.best is None or not self.blocks or self.problem.circuit.split:
             return
-        leading = list(dict.fromkeys(block.input for _, _, block in sorted(self.blocks)[: 4 * _POLISHED]))
-        pairs = [(self.best.input, self.best.row), *((i, self.best.row) for i in leading[:_POLISHED])]
-        for index, row in dict.fromkeys(pairs):
-            if not self.problem.asked[index][row]:
-                continue
-            case = self._case(index)
-            pick = self.best.pick.copy()
+        highest = heapq.nsmallest(4 * _POLISHED, self.blocks)
+        limits = {
+            (block.input, int(row)): -limit
+            for _, _, block in highest
+            for row, limit in zip(block.rows, block.limits, strict=True)
+        }
+        for index, row in heapq.nsmallest(_POLISHED, limits, key=lambda pair: limits[pair]):
             # A deviation is relative to an input's own golden run: bring it into that input's range.
-            choice = np.clip(self.best.choice, case.of[LEAST], case.of[MOST])
-            found = improve(self.problem.circuit, case, row, self.problem.root, pick, choice)
-            if found > self.best.value:
-                self.best = Best(float(found), index, row, pick, choice)
+            of = self._case(index).of
+            choice = np.clip(self.best.choice, of[LEAST], of[MOST])
+            found = self._improved(Best(-np.inf, index, row, self.best.pick.copy(), choice))
+            if found.value > self.value:
+                self.best = found
+
+    def _improved(self, found: Best) -> Best:
+        """A configuration, improved by swaps."""
+        problem = self.problem
+        if problem.circuit.split:
+            return found
+        case = self._case(found.input)
+        value = improve(problem.circuit, case, found.row, problem.root, found.pick, found.choice)
+        return replace(found, value=max(found.value, float(value)))
