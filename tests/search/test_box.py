@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import neurofail as nf
+from neurofail.budget import Budget
+from neurofail.search import given
 
 from .enumeration import faulty, random_network, sets
 
@@ -40,6 +42,14 @@ def check(seed: int) -> None:
     assert np.all((answer.input >= net.low) & (answer.input <= net.high)), about
 
 
+@pytest.fixture(params=["by sets", "by counts"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks have few sets, whose own limits count; `by counts` makes even them too many."""
+    if request.param == "by counts":
+        monkeypatch.setattr(given, "_WORK", 0)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("block", range(2))
 def test_everything_tried_is_below(block: int) -> None:
     for seed in range(40 * block, 40 * (block + 1)):
@@ -47,12 +57,14 @@ def test_everything_tried_is_below(block: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("block", range(10))
 def test_everything_tried_is_below_at_length(block: int) -> None:
     for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
         check(seed)
 
 
+@pytest.mark.usefixtures("way")
 def test_splitting_closes_the_gap() -> None:
     # F = 2 sigmoid(4 x - 2) on [0, 1]: crashing the neuron loses at most 2 sigmoid(2).
     net = nf.Network.dense(
@@ -66,6 +78,7 @@ def test_splitting_closes_the_gap() -> None:
     assert "certified" in str(answer)
 
 
+@pytest.mark.usefixtures("way")
 def test_more_time_never_loosens() -> None:
     rng = np.random.default_rng(2)
     net = nf.Network.dense(
@@ -75,3 +88,31 @@ def test_more_time_never_loosens() -> None:
     longer = nf.worst_in_box(net, nf.Crash(), (2, 0), time_limit=0.5)
     assert longer.error == quick.error <= longer.upper < quick.upper <= quick.bound
     assert longer.boxes > quick.boxes == 1
+
+
+def test_the_sets_that_counts_allow() -> None:
+    net = nf.Network.dense([np.ones(s) for s in ((3, 2), (4, 3), (1, 4))], None, ["relu", "relu", "identity"])
+    for counts in (
+        {"total": 2},
+        {"total": 3, "at_most": True},
+        {"failures": (1, 2)},
+        {"failures": (2, 0), "at_most": True},
+    ):
+        found = given.every(net, Budget.of(net, nf.Crash(), **counts))
+        assert found is not None
+        rows = {tuple(np.flatnonzero(row).tolist()) for row in found}
+        assert len(rows) == len(found)
+        assert rows == {(*first, *(3 + j for j in second)) for first, second in sets(net, **counts)}
+
+
+def test_few_sets_close_the_gap_of_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    net = nf.Network.dense(
+        [rng.normal(size=s) for s in ((6, 3), (6, 6), (1, 6))], None, ["relu", "relu", "identity"]
+    )
+    by_sets = nf.worst_in_box(net, nf.Crash(), total=2, at_most=True, time_limit=5.0)
+    monkeypatch.setattr(given, "_WORK", 0)
+    by_counts = nf.worst_in_box(net, nf.Crash(), total=2, at_most=True, time_limit=0.2)
+    assert by_sets.error <= by_sets.upper <= 1.01 * by_sets.error
+    assert by_sets.upper < by_counts.upper
+    assert by_sets.error <= by_counts.upper

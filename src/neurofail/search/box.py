@@ -2,7 +2,8 @@
 
 From above: the node bound with golden values as intervals, on sub-boxes; the one with the highest limit is
 split next. From below: the exact search picks the failures for an input, an ascent moves the input for those
-failures, and so on from several starts. Failures that are given have a certificate of their own (`given`).
+failures, and so on from several starts. A set of failures that is given has a certificate of its own
+(`given`), and where counts allow few sets, theirs is the largest of those.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def worst_in_box(
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
     bound = bounds_of(net, budget)["best"]
     error, x, output, configuration = _ascend(net, fault, budget, starts, seed)
-    upper, boxes = _certify(net, fault, budget, error, gap, time_limit, bound)
+    upper, boxes, better = _certify(net, fault, budget, error, gap, time_limit, bound)
+    if better is not None:
+        return _answer(net, fault, *better, upper, bound, boxes)
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, configuration, boxes)
 
 
@@ -163,13 +166,27 @@ def _given(
 ) -> WorstInBox:
     """The answer for one set of failed neurons."""
     from neurofail.search import given
-    from neurofail.search.problem import Effect
 
-    effect, checked = Effect.of(fault), given.places(net, failed)
+    checked = given.places(net, failed)
     bound = given_set(net, fault, checked)
     points = ascent.starts(net.low, net.high, starts, seed)
     x, operations, upper, boxes = given.worst(net, fault, checked, gap, time_limit, points)
-    moved = np.abs(deviations(net, x[None], operations))[0]
+    return _answer(net, fault, x, operations, upper, bound, boxes)
+
+
+def _answer(
+    net: Network,
+    fault: Fault,
+    x: Array,
+    operations: list[Operation],
+    upper: float,
+    bound: float,
+    boxes: int,
+) -> WorstInBox:
+    """The answer whose witness is given by its operations, replayed by the reference."""
+    from neurofail.search.problem import Effect
+
+    moved, effect = np.abs(deviations(net, x[None], operations))[0], Effect.of(fault)
     output = int(np.argmax(moved))
     error, width = float(moved[output]), effect.high - effect.low
     shares = [(one.value - effect.low) / width if width > 0 else 0.0 for one in operations]
@@ -192,15 +209,36 @@ def _check(gap: object, time_limit: object, starts: object) -> None:
 
 def _certify(
     net: Network, fault: Fault, budget: Budget, error: float, gap: float, time_limit: float, bound: float
+) -> tuple[float, int, tuple[Array, list[Operation]] | None]:
+    """A limit over the domain, how many sub-boxes it took, and a worse input with its failures, if met."""
+    from neurofail.search import given
+    from neurofail.search.difference import Boxes, Difference
+    from neurofail.search.problem import Effect
+
+    until = time.monotonic() + time_limit
+    limit = min(bound, _limit(net, fault, budget, error, gap))
+    sets = given.every(net, budget)
+    if sets is None:
+        return *_split(net, fault, budget, error, gap, limit, until), None
+    left = until - time.monotonic()
+    if left <= 0.0:
+        return limit, 1, None
+    of = Difference(net, Effect.of(fault))
+    start = given.Point(error, net.low, sets[0])
+    upper, best, boxes = given.certify(of, Boxes.whole(net, of.effect, sets), start, gap, left, limit)
+    better = None if best is start else (best.at[: net.widths[0]], given.operations(of, best))
+    return upper, 1 + boxes, better
+
+
+def _split(
+    net: Network, fault: Fault, budget: Budget, error: float, gap: float, limit: float, until: float
 ) -> tuple[float, int]:
-    """The certified limit over the domain, and how many sub-boxes it took."""
-    begun = time.monotonic()
+    """The certified limit over the domain, cut in two time and again; `limit` is that of the whole."""
     serial = count()
-    limit = _limit(net, fault, budget, error, gap)
     heap = [(-limit, next(serial), net.low, net.high)]
     closed, boxes = error, 1
     importance = np.abs(net.weights[0]).sum(axis=0)
-    while heap and time.monotonic() - begun < time_limit:
+    while heap and time.monotonic() < until:
         limit, _, low, high = heapq.heappop(heap)
         limit = -limit
         widths = (high - low) * importance

@@ -1,15 +1,18 @@
-"""One given set of failed neurons over a box of inputs: certified by cutting the box, and its worst point."""
+"""Given sets of failed neurons over a box of inputs: certified by cutting the box, and the worst point."""
 
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Iterable, Sequence
-from itertools import count, pairwise
+from dataclasses import dataclass
+from itertools import combinations, count, pairwise, product
 
 import numpy as np
 import numpy.typing as npt
 
+from neurofail.budget import Budget
 from neurofail.errors import InputError
 from neurofail.faults import Fault
 from neurofail.network import Network, whole
@@ -22,6 +25,16 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 _BATCH = 64  # boxes bounded together, fewer where the layers are wide:
 _CELLS = 1 << 20  # entries in one of their arrays
+_WORK = 1 << 22  # sets times such entries: about a second's work
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a box, its error by float64 (no certificate), and the failed neurons, (hidden,)."""
+
+    error: float
+    at: Array
+    failed: Mask
 
 
 def places(net: Network, failed: object) -> tuple[tuple[int, ...], ...]:
@@ -49,6 +62,27 @@ def places(net: Network, failed: object) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
+def every(net: Network, budget: Budget) -> Mask | None:
+    """Every set of failed neurons that the counts allow, (n, hidden); None if that is too much work."""
+    widths = net.widths[1:-1]
+    if budget.totals is not None:
+        pools = [(sum(widths), budget.totals[0])]
+    else:
+        assert budget.failures is not None
+        pools = list(zip(widths, budget.failures[0], strict=True))
+    sizes = [range(0 if budget.at_most else most, most + 1) for _, most in pools]
+    count = math.prod(
+        sum(math.comb(width, size) for size in each) for (width, _), each in zip(pools, sizes, strict=True)
+    )
+    if count * _cells(net) > _WORK:
+        return None
+    parts = [
+        [np.isin(np.arange(width), chosen) for size in each for chosen in combinations(range(width), size)]
+        for (width, _), each in zip(pools, sizes, strict=True)
+    ]
+    return np.array([np.concatenate(row) for row in product(*parts)])
+
+
 def worst(
     net: Network, fault: Fault, failed: Sequence[Sequence[int]], gap: float, time_limit: float, points: Array
 ) -> tuple[Array, list[Operation], float, int]:
@@ -61,58 +95,82 @@ def worst(
     hidden = list(zip(failed, net.widths[1:-1], strict=True))
     mask = np.array([[neuron in row for row, width in hidden for neuron in range(width)]])
     box = Boxes.whole(net, of.effect, mask)
-    low, high = box.low[0], box.high[0]
-
-    def errors(points: Array) -> Array:
-        largest: Array = of.errors(points, mask).max(axis=1)
-        return largest
-
-    values = ascent.starts(low, high, len(points), seed=0)[:, net.widths[0] :]
-    tops = np.stack([ascent.climb(errors, low, high, start) for start in np.hstack([points, values])])
-    best = tops[np.argmax(errors(tops))]
-    error = float(errors(best[None])[0])
-    upper, better, boxes = _certify(of, box, error, gap, time_limit)
-    if better is not None:
-        best = ascent.climb(errors, low, high, better)
-    size, operations = net.widths[0], []
-    for layer, row in enumerate(failed, start=1):
-        for neuron in row:
-            value = float(best[size + neuron])
-            operations.append(Operation(of.effect.action, layer, neuron, -1, 0.0, value))
-        size += net.widths[layer]
-    return best[: net.widths[0]], operations, upper, boxes
+    values = ascent.starts(box.low[0], box.high[0], len(points), seed=0)[:, net.widths[0] :]
+    tops = np.stack([_climbed(of, box, start) for start in np.hstack([points, values])])
+    errors = of.errors(tops, mask).max(axis=1)
+    best = Point(float(errors.max()), tops[np.argmax(errors)], mask[0])
+    upper, best, boxes = certify(of, box, best, gap, time_limit)
+    return best.at[: net.widths[0]], operations(of, best), upper, boxes
 
 
-def _certify(
-    of: Difference, box: Boxes, error: float, gap: float, time_limit: float
-) -> tuple[float, Array | None, int]:
-    """A limit over the box, the best point above `error` if one was met, and how many boxes it took.
+def operations(of: Difference, point: Point) -> list[Operation]:
+    """What the failed neurons do at a point."""
+    neurons = [(layer, j) for layer, width in enumerate(of.net.widths[1:-1], start=1) for j in range(width)]
+    values = point.at[of.net.widths[0] :]
+    return [
+        Operation(of.effect.action, layer, neuron, -1, 0.0, float(value))
+        for (layer, neuron), value, failed in zip(neurons, values, point.failed, strict=True)
+        if failed
+    ]
 
-    The boxes of the highest limits are cut next, a batch at a time.
+
+def certify(
+    of: Difference, boxes: Boxes, best: Point, gap: float, time_limit: float, ceiling: float = np.inf
+) -> tuple[float, Point, int]:
+    """A limit over all the boxes, the best point met, and how many boxes that took.
+
+    best is the largest error known so far, ceiling a limit known already. First every box is visited; then
+    those of the highest limits are cut, a batch at a time.
     """
     begun = time.monotonic()
-    cells = max(a * b for a, b in pairwise(of.net.widths[1:]))
-    batch = max(1, min(_BATCH, _CELLS // cells))
-    serial, point, boxes = count(), None, 0
-    heap: list[tuple[float, int, Array, Array, int]] = []
-    closed, fresh, ceiling = error, box, np.full(1, np.inf)
+    batch = max(1, min(_BATCH, _CELLS // _cells(of.net)))
+    serial, visited, closed, start = count(), 0, best.error, best
+    heap: list[tuple[float, int, Array, Array, Mask, int]] = []
+    firsts = range(0, len(boxes), batch)
+    waiting = [boxes[np.arange(first, min(first + batch, len(boxes)))] for first in reversed(firsts)]
     while True:
+        late = visited > 0 and time.monotonic() - begun >= time_limit
+        highest = ceiling if waiting else max(closed, -heap[0][0] if heap else closed)
+        settled = highest <= best.error + max(gap * best.error, 2.0 * of.rounding)
+        if late or settled or not (waiting or heap):
+            break
+        if waiting:
+            fresh = waiting.pop()
+            above = np.full(len(fresh), ceiling)
+        else:
+            taken = [heapq.heappop(heap) for _ in range(min(batch, len(heap)))]
+            falling, _, low, high, failed, axes = zip(*taken, strict=True)
+            fresh = Boxes(np.stack(low), np.stack(high), np.stack(failed)).halved(np.array(axes))
+            above = np.tile(np.negative(falling), 2)
         known = of.limits(fresh)
-        boxes += len(fresh)
+        visited += len(fresh)
         top = int(np.argmax(known.error))
-        if known.error[top] > error:
-            error, point = float(known.error[top]), known.point[top]
-        limits = np.minimum(known.upper, ceiling)
-        for limit, low, high, axis in zip(limits, fresh.low, fresh.high, known.axis, strict=True):
+        if known.error[top] > best.error:
+            best = Point(float(known.error[top]), known.point[top], fresh.failed[top])
+        limits = np.minimum(known.upper, above)
+        rows = zip(limits, fresh.low, fresh.high, fresh.failed, known.axis, strict=True)
+        for limit, low, high, failed, axis in rows:
             if low[axis] < low[axis] + (high[axis] - low[axis]) / 2 < high[axis]:
-                heapq.heappush(heap, (-float(limit), next(serial), low, high, int(axis)))
+                heapq.heappush(heap, (-float(limit), next(serial), low, high, failed, int(axis)))
             else:
                 closed = max(closed, float(limit))
-        settled = not heap or -heap[0][0] <= error + max(gap * error, 2.0 * of.rounding)
-        if settled or time.monotonic() - begun >= time_limit:
-            return max(error, closed, -heap[0][0] if heap else error), point, boxes
-        taken = [heapq.heappop(heap) for _ in range(min(batch, len(heap)))]
-        falling, _, low, high, axes = zip(*taken, strict=True)
-        ceiling = np.tile(np.negative(falling), 2)
-        failed = np.repeat(box.failed, len(taken), axis=0)
-        fresh = Boxes(np.stack(low), np.stack(high), failed).halved(np.array(axes))
+    if best is not start:
+        whole = Boxes.whole(of.net, of.effect, best.failed[None])
+        at = _climbed(of, whole, best.at)
+        best = Point(float(of.errors(at[None], best.failed[None]).max()), at, best.failed)
+    return max(best.error, highest), best, visited
+
+
+def _climbed(of: Difference, box: Boxes, start: Array) -> Array:
+    """The point of larger error that an ascent in one box reaches."""
+
+    def errors(points: Array) -> Array:
+        largest: Array = of.errors(points, box.failed).max(axis=1)
+        return largest
+
+    return ascent.climb(errors, box.low[0], box.high[0], start)
+
+
+def _cells(net: Network) -> int:
+    """The entries of the largest weight matrix behind the first, which set the work that a box is."""
+    return max(a * b for a, b in pairwise(net.widths[1:]))
