@@ -3,8 +3,8 @@
     python -m pytest bench/bench_box.py
 
 Over the whole input box for each of the 2,324 crash sets, with the box whole and cut; over it, and on the
-workload's 1,024 inputs, for at most so many crashes anywhere. A limit is told as its ratio to the largest error
-found.
+workload's 1,024 inputs, for at most so many crashes anywhere. A limit is told as its ratio to the largest
+error found.
 Without auto_LiRPA (`lirpa.py` says how to install it) its columns are left out, with the reason.
 """
 
