@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 
 import numpy as np
@@ -212,27 +211,27 @@ def dense(seed: int) -> tuple[nf.Network, np.ndarray]:
     return nf.Network.dense(weights, None, ["relu", "relu", "identity"]), rng.random((70, 10))
 
 
-@pytest.mark.parametrize("fault", [nf.SynapseCrash(), nf.SynapseByzantine(0.5)])
-def test_interrupts_and_time_limits_resume_to_the_same_answer(fault: nf.Fault, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fault", "gap"), [(nf.SynapseCrash(), 0.0), (nf.SynapseByzantine(0.5), 0.1)])
+def test_interrupts_and_time_limits_resume_to_the_same_answer(
+    fault: nf.Fault, gap: float, tmp_path: Path
+) -> None:
     net, inputs = dense(1)
-    counts = {"failures": (1, 1, 0), "gap": 0.05}
+    counts = {"failures": (1, 1, 0), "gap": gap}
     whole = nf.worst_case(net, inputs, fault, **counts)
     path, calls = tmp_path / "search.npz", itertools.count()
 
     def interrupt(_: object) -> None:
-        if next(calls) == 2:
+        if next(calls) == 1:
             raise KeyboardInterrupt
 
     early = nf.worst_case(net, inputs, fault, checkpoint=path, progress=interrupt, **counts)
     assert path.exists()
     assert not early.exact
     assert early.error <= whole.error <= whole.upper <= early.upper
-    # A slow onlooker: the limit is over after one round, however fast the search.
-    limit = {"time_limit": 0.05, "progress": lambda _: time.sleep(0.1)}
-    late = nf.worst_case(net, inputs, fault, checkpoint=path, **limit, **counts)
-    assert late.nodes > early.nodes
+    late = nf.worst_case(net, inputs, fault, checkpoint=path, time_limit=0.0, **counts)
+    assert late == early
     with pytest.raises(nf.InputError, match="another"):
-        nf.worst_case(net, inputs, fault, (1, 1, 1), gap=0.05, checkpoint=path)
+        nf.worst_case(net, inputs, fault, (1, 1, 1), gap=gap, checkpoint=path)
     assert nf.worst_case(net, inputs, fault, checkpoint=path, **counts) == whole
     assert not path.exists()
 

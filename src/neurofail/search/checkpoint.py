@@ -27,14 +27,18 @@ def identity(problem: Problem, gap: float) -> str:
 def save(search: Search, path: Path) -> None:
     """Write the search to `path`; a torn write leaves the previous file."""
     blocks = [block for _, _, block in sorted(search.blocks, key=lambda entry: entry[:2])]
-    shape = (0, *search.problem.shape)
+    none, size = np.zeros(0), search.problem.root.size
     columns = {
         "input": np.array([block.input for block in blocks], dtype=np.int64),
-        "rows": np.concatenate([np.zeros(0, np.int64), *(b.rows for b in blocks)]),
-        "limits": np.concatenate([np.zeros(0), *(b.limits for b in blocks)]),
-        "states": np.concatenate([np.zeros(shape, np.int8), *(b.states for b in blocks)]),
-        "lows": np.concatenate([np.zeros(shape), *(b.lows for b in blocks)]),
-        "highs": np.concatenate([np.zeros(shape), *(b.highs for b in blocks)]),
+        "rows": np.concatenate([none.astype(np.int64), *(b.rows for b in blocks)]),
+        "limits": np.concatenate([none, *(b.limits for b in blocks)]),
+        "sound": np.concatenate(
+            [np.packbits(np.zeros((0, size), np.bool_), axis=1), *(b.sound for b in blocks)]
+        ),
+        "node": np.concatenate([none.astype(np.int64), *(b.node for b in blocks)]),
+        "place": np.concatenate([none.astype(np.int64), *(b.place for b in blocks)]),
+        "low": np.concatenate([none, *(b.low for b in blocks)]),
+        "high": np.concatenate([none, *(b.high for b in blocks)]),
     }
     best = search.best
     draft = path.with_name(path.name + ".part")
@@ -43,11 +47,12 @@ def save(search: Search, path: Path) -> None:
             file,
             identity=np.array(identity(search.problem, search.gap)),
             sizes=np.array([len(block.rows) for block in blocks], dtype=np.int64),
+            decided=np.array([len(block.node) for block in blocks], dtype=np.int64),
             course=np.array([search.fresh, search.polished, search.nodes], dtype=np.int64),
             limits_seen=np.array([search.slack, search.closed]),
             found=np.array([] if best is None else [best.value, best.input, best.row]),
-            pick=np.zeros(shape[1:], np.int8) if best is None else best.pick,
-            choice=np.zeros(shape[1:]) if best is None else best.choice,
+            pick=np.zeros(search.problem.shape, np.int8) if best is None else best.pick,
+            choice=np.zeros(search.problem.shape) if best is None else best.choice,
             **columns,  # type: ignore[arg-type]  # taken for one of its own options
         )
     os.replace(draft, path)
@@ -77,10 +82,18 @@ def load(search: Search, path: Path) -> None:
     if len(kept["found"]):
         value, index, row = kept["found"]
         search.best = Best(float(value), int(index), int(row), kept["pick"], kept["choice"])
-    stops = np.cumsum(kept["sizes"])
     ranged = search.problem.circuit.ranged
-    for index, stop, size in zip(kept["input"], stops, kept["sizes"], strict=True):
-        here = slice(int(stop - size), int(stop))
-        values = here if ranged else slice(0)
-        rows, limits, states = (kept[name][here] for name in ("rows", "limits", "states"))
-        search.push(Block(int(index), rows, limits, states, kept["lows"][values], kept["highs"][values]))
+    ends = zip(kept["input"], np.cumsum(kept["sizes"]), np.cumsum(kept["decided"]), strict=True)
+    first = begun = 0
+    for index, last, done in ends:
+        nodes, decided = slice(first, int(last)), slice(begun, int(done))
+        values = decided if ranged else slice(0)
+        search.push(
+            Block(
+                int(index),
+                *(kept[name][nodes] for name in ("rows", "limits", "sound")),
+                *(kept[name][decided] for name in ("node", "place")),
+                *(kept[name][values] for name in ("low", "high")),
+            )
+        )
+        first, begun = nodes.stop, decided.stop

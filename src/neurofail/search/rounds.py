@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.search.circuit import FAILED, FREE, LEAST, MOST, SLACK, Array, Case, Ints, States
+from neurofail.search.circuit import FAILED, FREE, LEAST, MOST, SLACK, SOUND, Array, Case, Ints, States
 from neurofail.search.incumbent import improve, value_of
 from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
@@ -25,31 +26,66 @@ from neurofail.search.tree import explore, threshold
 _ROUND = 16  # blocks explored at once
 _PIECE = 64  # open nodes kept together
 _POLISHED = 8  # roots on which the incumbent is improved by swaps
+_SWAPPED = 1 << 28  # steps that one round of swaps may take
 _CASES = 256 << 20  # bytes of golden runs kept
 _KEPT = 60.0  # seconds between checkpoints
 
 
 @dataclass(frozen=True)
 class Block:
-    """Open nodes of one input: objectives (n,), upper limits (n,), states and ranges (n, S, N)."""
+    """Open nodes of one input, in little room even where neurons are many.
+
+    rows, limits (n,): their objectives and upper limits; sound (n, bytes): a bit for each of the S N neurons,
+    stage by stage; node, place (m,): at which node which neuron has failed; low, high: the deviations that it
+    may cause there, (m,) too where failures have a range, else empty.
+    """
 
     input: int
     rows: Ints
     limits: Array
-    states: States
-    lows: Array
-    highs: Array
+    sound: npt.NDArray[np.uint8]
+    node: Ints
+    place: Ints
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, index: int, rows: Ints, limits: Array, states: States, lows: Array, highs: Array) -> Block:
+        """The nodes as `explore` has them: states, lows, highs (n, S, N)."""
+        flat = states.reshape(len(rows), int(np.prod(states.shape[1:])))
+        node, place = np.nonzero(flat == FAILED)
+        low, high = (
+            ends.reshape(flat.shape)[node, place] if len(ends) else np.zeros(0) for ends in (lows, highs)
+        )
+        return cls(index, rows, limits, np.packbits(flat == SOUND, axis=1), node, place, low, high)
+
+    def nodes(self, problem: Problem, case: Case) -> tuple[States, Array, Array]:
+        """states, lows, highs (n, S, N), as `explore` takes them."""
+        size, ranged = len(self.rows), len(self.rows) if problem.circuit.ranged else 0
+        sound = np.unpackbits(self.sound, axis=1, count=problem.root.size)
+        states = np.where(sound, SOUND, FREE).astype(np.int8)
+        states[self.node, self.place] = FAILED
+        lows, highs = (np.repeat(case.of[end][None], ranged, axis=0) for end in (LEAST, MOST))
+        if ranged:
+            lows.reshape(size, -1)[self.node, self.place] = self.low
+            highs.reshape(size, -1)[self.node, self.place] = self.high
+        return states.reshape(size, *problem.shape), lows, highs
 
     def part(self, chosen: Ints) -> Block:
         """The chosen nodes."""
-        ranged = chosen if len(self.lows) else chosen[:0]
+        number = np.full(len(self.rows), -1)
+        number[chosen] = np.arange(len(chosen))
+        mine = number[self.node] >= 0
+        ranged = mine if len(self.low) else slice(0)
         return Block(
             self.input,
             self.rows[chosen],
             self.limits[chosen],
-            self.states[chosen],
-            self.lows[ranged],
-            self.highs[ranged],
+            self.sound[chosen],
+            number[self.node[mine]],
+            self.place[mine],
+            self.low[ranged],
+            self.high[ranged],
         )
 
 
@@ -204,15 +240,9 @@ class Search:
 
     def _root(self, index: int) -> Block:
         rows = np.flatnonzero(self.problem.asked[index])
-        case, ranged = self._case(index), len(rows) if self.problem.circuit.ranged else 0
-        return Block(
-            index,
-            rows,
-            np.full(len(rows), np.inf),
-            np.repeat(self.problem.root[None], len(rows), axis=0),
-            np.repeat(case.of[LEAST][None], ranged, axis=0),
-            np.repeat(case.of[MOST][None], ranged, axis=0),
-        )
+        states = np.repeat(self.problem.root[None], len(rows), axis=0)
+        none = np.zeros((0, *self.problem.shape))
+        return Block.of(index, rows, np.full(len(rows), np.inf), states, none, none)
 
     def _case(self, index: int) -> Case:
         """An input's golden run, kept while there is room."""
@@ -240,20 +270,24 @@ class Search:
         budget, value = self._budget(blocks), self.value
         cases = [self._case(block.input) for block in blocks]
 
-        def visit(block: Block, case: Case):  # type: ignore[no-untyped-def]  # Numba's tuple
+        def visit(block: Block, case: Case) -> tuple[float, int, States, Array, int, float, Block]:
             wanted = len(block.rows) if np.isinf(block.limits[0]) else budget
-            nodes = (block.rows, block.limits, block.states, block.lows, block.highs)
-            return explore(self.problem.circuit, case, *nodes, value, self.gap, wanted)
+            nodes = (block.rows, block.limits, *block.nodes(self.problem, case))
+            found = explore(self.problem.circuit, case, *nodes, value, self.gap, wanted)
+            return *found[:6], Block.of(block.input, *found[6:])
 
         results = list(pool.map(visit, blocks, cases))
-        for block, (found, row, pick, choice, nodes, closed, *_) in zip(blocks, results, strict=True):
+        best = self.best
+        for block, (found, row, pick, choice, nodes, closed, _) in zip(blocks, results, strict=True):
             self.nodes += nodes
             self.closed = max(self.closed, closed)
-            if found > self.value:
-                self.best = self._improved(Best(float(found), block.input, int(row), pick, choice))
-        for block, case, (*_, rows, limits, states, lows, highs) in zip(blocks, cases, results, strict=True):
-            rest = Block(block.input, rows, limits, states, lows, highs)
-            keep = limits > [threshold(self.value, slack, self.gap) for slack in case.objective[SLACK, rows]]
+            if found > (-np.inf if best is None else best.value):
+                best = Best(float(found), block.input, int(row), pick, choice)
+        if best is not None and best is not self.best:
+            self.best = self._improved(best)
+        for case, (*_, rest) in zip(cases, results, strict=True):
+            limits, slacks = rest.limits, case.objective[SLACK, rest.rows]
+            keep = limits > [threshold(self.value, slack, self.gap) for slack in slacks]
             self.closed = max(self.closed, limits[~keep].max(initial=-np.inf))
             order = np.flatnonzero(keep)[np.argsort(-limits[keep], kind="stable")]
             for first in range(0, len(order), _PIECE):
@@ -283,9 +317,12 @@ class Search:
                 self.best = found
 
     def _improved(self, found: Best) -> Best:
-        """A configuration, improved by swaps."""
+        """A configuration, improved by swaps where trying them all takes less than about a second."""
         problem = self.problem
-        if problem.circuit.split:
+        width = problem.circuit.width
+        swaps = int((found.pick == FAILED).sum()) * int((problem.root == FREE).sum())
+        work = int(width.sum() + np.sum(width[1:-1] * width[2:]))  # of measuring one
+        if problem.circuit.split or swaps * work > _SWAPPED:
             return found
         case = self._case(found.input)
         value = improve(problem.circuit, case, found.row, problem.root, found.pick, found.choice)

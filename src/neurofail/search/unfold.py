@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-# The most synapses into a layer where some may fail. Every open node has a few numbers for each of them.
-WIDEST = 4096
+# The most synapses into a layer where some may fail: with a hundred inputs the search then takes 2.5 GB, most
+# of it for golden runs with every receiver's terms in order.
+WIDEST = 8192
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def worst_case(
     Parameters
     ----------
     net, inputs : the network, and (n, N_0) inputs in its domain
-    fault : any one fault, of neurons or of synapses; at most 4,096 synapses (`unfold.WIDEST`) may enter a
+    fault : any one fault, of neurons or of synapses; at most 8,192 synapses (`unfold.WIDEST`) may enter a
         layer where some may fail. The `draw` of a Byzantine one does not matter here: every value within the
         capacity is considered
     failures, total, at_most : how many failures, as for `Exhaustive`
