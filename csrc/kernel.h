@@ -37,6 +37,7 @@ typedef struct nf_model {
     int64_t inputs;
     int64_t blocks;
     int64_t tile;  /* blocks that are worked on together */
+    int64_t late;  /* the same where only the last hidden layer fails; no fewer */
     size_t stride; /* reals of a block */
     size_t gap;
     size_t own;

@@ -108,6 +108,44 @@ def test_every_way_to_hold_the_outputs(outputs: int) -> None:
     held_to_reference(Exhaustive(net, Crash(), failures=(0, 2), at_most=True), x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outputs", [3, 4, 12])
+@pytest.mark.parametrize(
+    ("fault", "counts"),
+    [
+        (Crash(), (0, 2)),
+        (Crash(), (0, 3)),
+        (Crash(), (1, 2)),
+        (StuckAt(0.75), (0, 2)),
+        (Byzantine(0.5, "own", draw="guided"), (0, 2)),
+        # Of the largest numbers no sum can be bounded beforehand: some are infinite, and are counted as such.
+        (StuckAt(3e38), (0, 2)),
+    ],
+    ids=str,
+)
+def test_what_bounds_spare_changes_nothing(
+    native: str, fault: Fault, counts: tuple[int, int], outputs: int, dtype: str
+) -> None:
+    """Runs along a wide last hidden layer leave out what cannot matter; asked for every error, none does.
+
+    Weights and inputs are multiples of 1/8, so that errors tie, and outputs tie with the golden class.
+    """
+    rng = np.random.default_rng(outputs)
+    shapes = [(6, 3), (70, 6), (outputs, 70)]
+    net = Network.dense(
+        [rng.integers(-8, 9, shape) / 8 for shape in shapes], None, ["relu", "relu", "identity"], (0.0, 1.0)
+    )
+    x = rng.integers(0, 3, (300, 3)) / 2
+    plan = Exhaustive(net, fault, failures=counts)
+    spared = evaluated(native, plan, x, dtype, min(plan.count, 1500))
+    every = evaluated(native, plan, x, dtype, min(plan.count, 1500), each=True)
+    assert spared.errors.tobytes() == every.errors.tobytes()
+    assert spared.sdc.tolist() == every.sdc.tolist()
+    assert spared.due.tolist() == every.due.tolist()
+    assert spared.sdc.any() or outputs < 12
+    assert spared.due.any() == (fault == StuckAt(3e38) and dtype == "float32")
+
+
 @pytest.mark.parametrize("phi", ACTIVATIONS, ids=str)
 def test_every_activation(phi: nf.Activation) -> None:
     net = random_network((3, 6, 5, 4, 2), phi, seed=zlib.crc32(str(phi).encode()))
