@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -55,6 +56,23 @@ def test_the_exact_rung_stands_where_the_campaign_was_exhaustive(
     assert isinstance(ladder["exact"], dict)
     assert ladder["exact"]["exact"] is True
     assert ladder["exact"]["error"] == found["error"] == pytest.approx(ladder["observed"], rel=1e-12)
+
+
+def test_worst_says_by_its_exit_code_whether_epsilon_is_shown_to_hold(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "worst NET --inputs X --quiet --fault crash --failures 1,1"
+    assert main(call(files, command, "--epsilon", "1e6")) == 0
+    assert main(call(files, command, "--epsilon", "0.0001")) == 1
+    assert main(call(files, command, "--epsilon", "nan")) == 2
+    assert main(call(files, command, "--threads", "-1")) == 2
+    assert main(call(files, "tolerate NET --fault crash --epsilon 1 --most 0")) == 2
+    answer = nf.worst_case(NET, X, nf.Crash(), (1, 1))
+    for changed, code in (({"interrupted": True}, 3), ({"exact": False, "upper": 1e9}, 1)):
+        late = dataclasses.replace(answer, **changed)  # type: ignore[arg-type]  # by name
+        monkeypatch.setattr("neurofail.search.worst_case", lambda *_, _late=late, **__: _late)
+        assert main(call(files, command, "--epsilon", str(2 * answer.error))) == code
+    capsys.readouterr()
 
 
 def test_an_epsilon_that_is_exceeded_exits_with_1(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

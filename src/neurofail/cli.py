@@ -13,7 +13,7 @@ from neurofail import __version__
 from neurofail.bounds.frontier import By
 from neurofail.errors import CampaignError, InputError, NeurofailError, UnsoundError
 from neurofail.faults import KINDS, Fault, fault_from
-from neurofail.network import Network
+from neurofail.network import Network, magnitude, whole
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.tally import Array
 
@@ -277,6 +277,8 @@ def _worst(args: argparse.Namespace) -> int:
 
     net = load(args.model)
     inputs = _inputs(args.inputs, net)
+    if args.epsilon is not None:
+        magnitude(args.epsilon, "epsilon")
     with closing(quiet=args.quiet) as progress:
         found = worst_case(
             net,
@@ -291,7 +293,12 @@ def _worst(args: argparse.Namespace) -> int:
         report.print_json("worst", found.to_dict())
     else:
         print(found)
-    return EXCEEDED if args.epsilon is not None and found.error > args.epsilon else HOLDS
+    if args.epsilon is not None and found.error > args.epsilon:
+        return EXCEEDED
+    if found.interrupted:
+        return INTERRUPTED
+    # Out of time, and neither shown: who asked for epsilon must not take it for a promise.
+    return HOLDS if args.epsilon is None or found.upper <= args.epsilon or found.exact else EXCEEDED
 
 
 def _tolerate(args: argparse.Namespace) -> int:
@@ -303,6 +310,9 @@ def _tolerate(args: argparse.Namespace) -> int:
 
     net, fault = load(args.model), _fault(args)
     inputs = None if args.inputs is None else _inputs(args.inputs, net)
+    magnitude(args.epsilon, "epsilon")
+    if not whole(args.most, "--most"):
+        raise InputError("--most is 0; at least one vector is needed")
     frontiers: dict[str, object] = {}
     if not args.json:
         print(f"at most so many {fault.kind} failures a layer are promised to cost at most {args.epsilon:g}:")

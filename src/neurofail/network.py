@@ -231,7 +231,10 @@ def magnitude(value: object, what: str) -> float:
     """A finite number that is not negative, or an InputError that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InputError(f"{what} is {value!r}; it must be a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or number < 0:
         raise InputError(f"{what} is {number}; it must be finite and not negative")
     return number

@@ -223,6 +223,10 @@ def test_bad_budgets_are_refused() -> None:
     for budget, words in ((-1.0, "not negative"), (np.inf, "finite")):
         with pytest.raises(InputError, match=words):
             tolerance(net, Crash(), budget)
+    with pytest.raises(InputError, match="finite"):
+        tolerance(net, Crash(), 10**400)
+    with pytest.raises(InputError, match="limit is -1"):
+        tolerance(net, Crash(), 1.0).first(-1)
     with pytest.raises(InputError, match="one fault"):
         tolerance(net, [Crash()], 1.0)  # type: ignore[arg-type]  # the point
     with pytest.raises(InputError, match="must be one of"):

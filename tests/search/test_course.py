@@ -41,6 +41,7 @@ def test_interrupt_keeps_the_limit_and_resumes_to_the_same_answer(full: nf.Worst
 
     early = nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, progress=interrupt)
     assert not early.exact
+    assert early.interrupted
     assert early.error <= full.error <= early.upper
     assert path.exists()
     again = nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path)

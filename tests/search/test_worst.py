@@ -113,3 +113,53 @@ def test_a_negative_gap_is_refused() -> None:
     net = dense((2, 3, 1), "relu", 1)
     with pytest.raises(nf.InputError, match="gap"):
         worst_case(net, [[0.5, 0.5]], nf.Crash(), (1,), gap=-1.0)
+
+
+@pytest.mark.parametrize(("depth", "scale", "exact"), [(4, 3.0, True), (16, 3.0, False), (3, 1e6, False)])
+def test_a_network_that_amplifies_rounding_to_its_size_is_not_called_settled(
+    depth: int, scale: float, exact: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    widths = [4, *[6] * depth, 2]
+    weights = [scale * rng.normal(size=(b, a)) for a, b in itertools.pairwise(widths)]
+    net = nf.Network.dense(weights, None, ["tanh"] * depth + ["identity"])
+    inputs = rng.uniform(0, 1, (2, 4))
+    answer = worst_case(net, inputs, nf.Crash(), total=1, time_limit=2.0)
+    tried = nf.run(net, inputs, nf.Exhaustive(net, nf.Crash(), total=1), backend="numpy").worst
+    assert tried is not None
+    assert answer.exact is exact
+    assert tried.error <= answer.upper
+    assert answer.upper <= 1.001 * nf.bounds(net, nf.Crash(), total=1, inputs=inputs)["best"] or exact
+    assert not exact or answer.error == pytest.approx(tried.error, rel=1e-9)
+
+
+@pytest.mark.parametrize("bias", [1.0, 1e6, 1e9])
+def test_a_large_output_bias_does_not_keep_a_finished_search_unsettled(bias: float) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        weights = [rng.normal(size=(b, a)) for a, b in ((2, 5), (5, 4), (4, 2))]
+        biases = [rng.normal(size=5), rng.normal(size=4), np.full(2, bias)]
+        net = nf.Network.dense(weights, biases, ["relu", "relu", "identity"])
+        inputs = rng.uniform(0, 1, (2, 2))
+        answer = worst_case(net, inputs, nf.Crash(), (1, 1), threads=1)
+        tried = nf.run(net, inputs, nf.Exhaustive(net, nf.Crash(), (1, 1)), backend="numpy").worst
+        assert tried is not None
+        assert answer.exact
+        assert tried.error <= answer.upper
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"time_limit": "a"}, "time_limit is 'a'"),
+        ({"time_limit": np.nan}, "time_limit is nan"),
+        ({"incumbent": "x"}, "incumbent is 'x'"),
+        ({"incumbent": (0, [1])}, "incumbent is"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options: dict[str, object], words: str) -> None:
+    net = nf.Network.dense([[[1.0], [2.0]], [[1.0, -1.0]]], None, ["relu", "identity"])
+    with pytest.raises(nf.InputError, match=words):
+        worst_case(net, [[1.0]], nf.Crash(), (1,), **options)  # type: ignore[arg-type]  # the point

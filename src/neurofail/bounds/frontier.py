@@ -27,7 +27,7 @@ from neurofail.bounds.terms import Margin, Terms
 from neurofail.budget import Budget
 from neurofail.errors import InputError, UnsoundError
 from neurofail.faults import Fault
-from neurofail.network import Network, magnitude
+from neurofail.network import Network, magnitude, whole
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -260,7 +260,7 @@ class Frontier:
 
     def first(self, limit: int) -> list[tuple[int, ...]]:
         """The first `limit` maximal counts (all of them if there are no more)."""
-        return list(islice(self, limit))
+        return list(islice(self, whole(limit, "limit")))
 
     def to_dict(self, limit: int = 1000) -> dict[str, object]:
         """The frontier as plain JSON values; `complete` says whether `points` holds all of it."""
@@ -426,6 +426,6 @@ def tolerance(
         "rowwise": lambda: _Rowwise(terms, cut=False),
         "hybrid": lambda: _Rowwise(terms, cut=True),
     }
-    if by not in scans:
+    if not isinstance(by, str) or by not in scans:
         raise InputError(f"by is {by!r}; it must be one of {', '.join(scans)}")
     return Frontier(fault, tau, by, terms, scans[by]())

@@ -45,8 +45,10 @@ class Answer:
 
     Attributes
     ----------
-    exact : whether the number found and the certified limit meet: they differ by at most `rounding`
+    exact : whether the number found and the certified limit meet: they differ by at most `rounding`, and that
+        is at most a millionth of the number or of the largest output
     rounding : the stated floating-point margin
+    interrupted : whether Ctrl-C ended the search
     output : the output (class) at which the witness does its worst
     nodes : nodes of the search tree visited
     witness : the worst configuration found
@@ -58,6 +60,7 @@ class Answer:
     nodes: int
     witness: Witness
     budget: Budget
+    interrupted: bool
 
     @property
     def configuration(self) -> Configuration:
@@ -81,6 +84,7 @@ class Answer:
             **self.budget.describe(),
             "exact": self.exact,
             "rounding": self.rounding,
+            "interrupted": self.interrupted,
             "configuration": self.configuration.to_dict(),
             "values": list(self.values),
             "input": self.input,

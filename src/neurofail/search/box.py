@@ -39,7 +39,8 @@ class WorstInBox:
     Attributes
     ----------
     error : the largest error found, by the reference, of `configuration` at `input` (N_0,), at `output`
-    upper : no configuration's error exceeds it on any input of the domain; rounding included
+    upper : no configuration's error exceeds it on any input of the domain, in exact arithmetic (what float64
+        may add to an error is `rounding_budget`)
     bound : the best closed-form bound of the same question, which `upper` never exceeds
     boxes : sub-boxes examined
     """
@@ -107,7 +108,7 @@ def worst_in_box(
     >>> worst_in_box(net, nf.Crash(), failed=[[0]]).error  # relu(x) at x = 1
     1.0
     """
-    _check(gap, time_limit, starts)
+    _check(gap, time_limit, starts, seed)
     if not isinstance(fault, Fault):
         raise InputError(f"fault is {fault!r}; the search over a box takes one fault such as Crash()")
     if isinstance(fault, Byzantine) and fault.equivocate:
@@ -198,11 +199,12 @@ def _answer(
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, found, boxes)
 
 
-def _check(gap: object, time_limit: object, starts: object) -> None:
+def _check(gap: object, time_limit: object, starts: object, seed: object) -> None:
     """InputError for options that have no meaning."""
     magnitude(gap, "gap")
     if time_limit != np.inf:
         magnitude(time_limit, "time_limit")
+    whole(seed, "seed")
     if whole(starts, "starts") == 0:
         raise InputError("starts is 0; the search from below needs one start at least")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, count, pairwise, product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +38,14 @@ class Point:
     failed: Mask
 
 
+_LISTS = (list, tuple, set, frozenset, range, np.ndarray)
+
+
 def places(net: Network, failed: object) -> tuple[tuple[int, ...], ...]:
     """The failed neurons of each hidden layer, checked; InputError for anything else."""
-    rows = tuple(failed) if isinstance(failed, Iterable) and not isinstance(failed, str) else ()
-    if len(rows) != net.depth or not all(isinstance(row, Iterable) for row in rows):
+    listed = isinstance(failed, _LISTS) and getattr(failed, "ndim", 1) > 0
+    rows: tuple[Any, ...] = tuple(failed) if listed else ()  # type: ignore[arg-type]  # one of _LISTS
+    if len(rows) != net.depth or not all(isinstance(row, _LISTS) for row in rows):
         example = [[0], *([] for _ in range(net.depth - 1))]
         raise InputError(
             f"failed is {failed!r}; it must list the failed neurons of each of the {net.depth} hidden "

@@ -130,6 +130,7 @@ class Search:
     nodes: int = 0
     serial: int = 0
     slack: float = 0.0  # the largest rounding slack seen
+    interrupted: bool = False
     closed: float = -np.inf  # the highest limit among the closed nodes
     cases: OrderedDict[int, Case] = field(default_factory=OrderedDict)
 
@@ -200,6 +201,7 @@ class Search:
                     if progress is not None:
                         progress(self.snapshot(time.monotonic() - started))
             except KeyboardInterrupt:
+                self.interrupted = True
                 # What was taken may have been explored in part, or twice: the limits hold all the same.
                 for block in self.taken:
                     self.push(block)

@@ -72,9 +72,9 @@ class Unfolded:
     def rounding(self, inputs: Array) -> float:
         """How far an error that the reference computes on `original` can be from the exact one.
 
-        The search's own margin covers whatever is computed on `net`, so where that is the same, it is 0.
+        The search's own margin covers what is computed on `net`: not biases of the output, nor its size.
         """
-        return 0.0 if self._same else rounding_budget(self.original, "float64", self.asked, inputs)
+        return rounding_budget(self.original, "float64", self.asked, inputs)
 
     def inward(self, configuration: Configuration) -> Configuration:
         """A configuration of `original` as one of `net`; InputError for a failure that cannot be one."""

@@ -15,9 +15,9 @@ from neurofail.budget import Budget
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault
-from neurofail.network import Network
+from neurofail.network import Network, magnitude, whole
 from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
-from neurofail.search.unfold import unfold
+from neurofail.search.unfold import Unfolded, unfold
 
 if TYPE_CHECKING:
     from neurofail.search.problem import Problem
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Counts = Sequence[int]
 Start = tuple[int, Configuration]
+_MILLIONTH = 1e-6
 
 
 def worst_case(
@@ -109,7 +110,7 @@ def answer_error(
     rows = np.vstack([question.net.weights[-1], -question.net.weights[-1]])
     shape = (len(inputs), len(rows))
     problem = question.problem(inputs, rows, np.zeros(shape), np.ones(shape, dtype=np.bool_))
-    start = None if incumbent is None else (incumbent[0], question.inward(incumbent[1]))
+    start = _start(incumbent, question)
     search = _searched(problem, threads, time_limit, gap, start, checkpoint, progress)
     assert search.best is not None
     found = question.outward(witness(problem, search.best))
@@ -117,11 +118,13 @@ def answer_error(
     output = int(np.argmax(errors))
     oracle = question.rounding(inputs)
     error, rounding, upper = float(errors[output]), 4.0 * search.slack + 2.0 * oracle, search.upper + oracle
-    if search.open:
+    exact = _meet(search, upper - error, rounding, error)
+    if not exact:
         upper = min(upper, bounds_of(net, budget, inputs)["best"])
     return WorstCase(
-        exact=not search.open and upper - error <= rounding,
+        exact=exact,
         rounding=rounding,
+        interrupted=search.interrupted,
         output=output,
         nodes=search.nodes,
         witness=found,
@@ -171,7 +174,7 @@ def worst_margin(
     rows = question.net.weights[-1][other] - question.net.weights[-1][own]
     offsets, asked = golden[:, other] - golden[:, own], label[:, None] == own
     problem = question.problem(given, rows, offsets, asked)
-    start = None if incumbent is None else (incumbent[0], question.inward(incumbent[1]))
+    start = _start(incumbent, question)
     search = _searched(problem, threads, time_limit, gap, start, checkpoint, progress)
     assert search.best is not None
     found = question.outward(witness(problem, search.best))
@@ -185,7 +188,8 @@ def worst_margin(
         4.0 * search.slack + 2.0 * oracle,
         -search.upper - oracle,
     )
-    if search.open:
+    exact = _meet(search, margin - lower, rounding, margin)
+    if not exact:
         least = [
             float(np.min(margin_now)) - bounds_of(net, budget, given[label == c], margin=int(c))["best"]
             for c in np.unique(label)
@@ -193,8 +197,9 @@ def worst_margin(
         ]
         lower = max(lower, float(np.nextafter(min(least), -np.inf)))
     return WorstMargin(
-        exact=not search.open and margin - lower <= rounding,
+        exact=exact,
         rounding=rounding,
+        interrupted=search.interrupted,
         output=output,
         nodes=search.nodes,
         witness=found,
@@ -202,6 +207,25 @@ def worst_margin(
         margin=margin,
         lower=min(lower, margin),
     )
+
+
+def _start(incumbent: object, question: Unfolded) -> Start | None:
+    """An incumbent as one of the search's network; InputError for what cannot be one."""
+    if incumbent is None:
+        return None
+    match incumbent:
+        case (index, Configuration() as found):
+            for failure in found:
+                if failure.kind != question.asked.faults[0].kind:
+                    raise InputError(f"incumbent holds {failure}, which this question does not allow")
+            return whole(index, "the incumbent's input"), question.inward(found)
+    raise InputError(f"incumbent is {incumbent!r}; it must be (input, Configuration)")
+
+
+def _meet(search: Search, apart: float, rounding: float, found: float) -> bool:
+    """Whether number and limit meet. In networks that amplify rounding to the size of the answer, none do."""
+    size = max(abs(found), float(np.abs(search.problem.golden[1][-1]).max()))
+    return not search.open and apart <= rounding <= _MILLIONTH * size
 
 
 def _searched(
@@ -216,6 +240,10 @@ def _searched(
     """The search, run to its end or its limit."""
     if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 <= gap < np.inf:
         raise InputError(f"gap is {gap!r}; it must be a fraction of the error, 0 or more")
+    if time_limit is not None and time_limit != np.inf:
+        magnitude(time_limit, "time_limit")
+    if threads is not None and not whole(threads, "threads"):
+        raise InputError("threads is 0; at least one is needed")
     fraction = max(float(gap), 1e-6) if problem.effect.low < problem.effect.high else float(gap)
     from neurofail.search import checkpoint as kept
     from neurofail.search.rounds import Search
