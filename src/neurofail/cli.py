@@ -123,9 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fault(tolerate)
     tolerate.add_argument("--epsilon", type=float, required=True, help="the error that failures may add")
     tolerate.add_argument("--by", choices=get_args(By), help="one bound (all that are sound by default)")
-    tolerate.add_argument(
-        "--most", type=int, default=20, help="frontier vectors to print for each bound (20)"
-    )
+    tolerate.add_argument("--most", type=int, default=5, help="frontier vectors to print for each bound (5)")
     tolerate.add_argument("--json", action="store_true", help="JSON on standard output")
     tolerate.set_defaults(run=_tolerate)
     _add_campaigns(commands)
