@@ -13,7 +13,7 @@ from neurofail import __version__
 from neurofail.bounds.frontier import By
 from neurofail.errors import CampaignError, InputError, NeurofailError, UnsoundError
 from neurofail.faults import KINDS, Fault, fault_from
-from neurofail.network import Network, magnitude, whole
+from neurofail.network import Network, magnitude, positive
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.tally import Array
 
@@ -309,8 +309,7 @@ def _tolerate(args: argparse.Namespace) -> int:
     net, fault = load(args.model), _fault(args)
     inputs = None if args.inputs is None else _inputs(args.inputs, net)
     magnitude(args.epsilon, "epsilon")
-    if not whole(args.most, "--most"):
-        raise InputError("--most is 0; at least one vector is needed")
+    positive(args.most, "--most")
     frontiers: dict[str, object] = {}
     if not args.json:
         print(f"at most so many {fault.kind} failures a layer are promised to cost at most {args.epsilon:g}:")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail.errors import BackendError, FallbackWarning, InputError
-from neurofail.network import Network, whole
+from neurofail.network import Network, positive, whole
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 from neurofail.tally import Setup, Sum, Tally, replay
@@ -274,9 +274,7 @@ def run(
     if not whole(start, "start") <= stop <= plan.count:
         raise InputError(f"range {start} to {stop} is outside this plan's 0 to {plan.count}")
     chosen = choose(backend)
-    crew_size = (os.cpu_count() or 1) if threads is None else whole(threads, "threads")
-    if not crew_size:
-        raise InputError("threads is 0; at least one is needed")
+    crew_size = (os.cpu_count() or 1) if threads is None else positive(threads, "threads")
     setup = Setup(plan, x, "float64" if chosen == "numpy" else dtype, float(epsilon))
     if start == stop:
         return Tally.empty(setup)

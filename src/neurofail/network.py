@@ -227,6 +227,14 @@ def whole(value: object, what: str) -> int:
     return int(value)
 
 
+def positive(value: object, what: str) -> int:
+    """A whole number that is not 0, or an InputError that names it."""
+    number = whole(value, what)
+    if not number:
+        raise InputError(f"{what} is 0; at least one is needed")
+    return number
+
+
 def magnitude(value: object, what: str) -> float:
     """A finite number that is not negative, or an InputError that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -162,9 +162,7 @@ def _largest_terms(coefficient: Array, factor: Array) -> Callable[[Ints], Array]
     kept = np.zeros((*factor.shape[:2], 0))
 
     def sums(part: Array, most: int) -> Array:
-        if np.isfinite(part).all():
-            return product_tops(coefficient, part[..., None, :], most)
-        return tops(times(coefficient, part[..., None, :]), most)  # where 0 times infinity is 0
+        return product_tops(coefficient, part[..., None, :], most)
 
     def largest(counts: Ints) -> Array:
         nonlocal kept

@@ -210,18 +210,19 @@ def rowwise_anywhere(terms: Terms, total: int) -> list[tuple[Array, Array]]:
     if len(terms.faults) != 1:
         raise UnsoundError("the row-wise bound counts one kind of failure anywhere, not several")
     us = _rows_anywhere(terms, total)
-    best = list(us[-1])
+    best = np.stack(us[-1])
     influences, deviations = terms.influence, [terms.deviation(0, i + 1) for i in range(terms.depth)]
     for cut in range(terms.depth, 0, -1):
         r = influences[cut - 1]
         after = [times(influences[i], deviations[i][:, None, :]) for i in range(cut, terms.depth)]
-        here = [_zero(terms)] * (total + 1)
+        here = np.zeros_like(best)
         for spent, u in enumerate(us[cut - 1]):
             pool = np.concatenate([times(r, minus(deviations[cut - 1], u)[:, None, :]), *after], axis=2)
             rest = plus(dot(u, r.T), np.moveaxis(tops(pool, total - spent), -1, 0))
-            for q in range(spent, total + 1):
-                here[q] = np.maximum(here[q], rest[min(q - spent, len(rest) - 1)])
-        best = [np.minimum(b, h) for b, h in zip(best, here, strict=True)]
+            # Beyond all neurons that are left, a failure more adds nothing.
+            left = np.minimum(np.arange(total + 1 - spent), len(rest) - 1)
+            here[spent:] = np.maximum(here[spent:], rest[left])
+        best = np.minimum(best, here)
     return list(zip(us[-1], best, strict=True))
 
 

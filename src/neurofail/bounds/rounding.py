@@ -107,7 +107,9 @@ def tops(values: Array, most: int) -> Array:
 
 @_quiet
 def product_tops(a: Array, b: Array, most: int) -> Array:
-    """`tops` of the products of non-negative a and finite b (broadcast), rounded up once for each sum."""
+    """`tops` of the products of non-negative a and b (broadcast), rounded up once for each sum."""
+    if not np.isfinite(b).all():
+        return tops(times(a, b), most)  # where 0 times infinity is 0
     sums = tops(a * b, most)
     if _least(a) * _least(b) < _SAFE:
         sums[..., 1:] += _FLOOR

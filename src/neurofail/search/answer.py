@@ -169,9 +169,7 @@ def witness(problem: Problem, best: Best) -> Witness:
                 value += float(problem.golden[1][layer][best.input, i])
             value = min(max(value, effect.low), effect.high)
             operations.append(Operation(effect.action, layer, i, -1, 0.0, value))
-        width = effect.high - effect.low
-        share = (value - effect.low) / width if width > 0 else 0.0
-        failures.append(Failure(layer, i, None, problem.fault.kind, level=min(share, 1 - 2**-53)))
+        failures.append(Failure(layer, i, None, problem.fault.kind, level=effect.level(value)))
         values.append(value)
     return Witness(Configuration(tuple(failures)), tuple(values), best.input, tuple(operations))
 

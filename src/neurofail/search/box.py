@@ -24,7 +24,7 @@ from neurofail.budget import Budget
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault, SynapseByzantine, SynapseCrash
-from neurofail.network import Network, magnitude, whole
+from neurofail.network import Network, positive, whole
 from neurofail.search import ascent
 from neurofail.sites import Operation
 
@@ -189,24 +189,23 @@ def _answer(
 
     moved, effect = np.abs(deviations(net, x[None], operations))[0], Effect.of(fault)
     output = int(np.argmax(moved))
-    error, width = float(moved[output]), effect.high - effect.low
-    shares = [(one.value - effect.low) / width if width > 0 else 0.0 for one in operations]
-    failures = [
-        Failure(one.layer, one.neuron, None, fault.kind, level=min(share, 1 - 2**-53))
-        for one, share in zip(operations, shares, strict=True)
-    ]
-    found = Configuration(tuple(failures))
+    error = float(moved[output])
+    found = Configuration(
+        tuple(
+            Failure(one.layer, one.neuron, None, fault.kind, level=effect.level(one.value))
+            for one in operations
+        )
+    )
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, found, boxes)
 
 
 def _check(gap: object, time_limit: object, starts: object, seed: object) -> None:
     """InputError for options that have no meaning."""
-    magnitude(gap, "gap")
-    if time_limit != np.inf:
-        magnitude(time_limit, "time_limit")
+    from neurofail.search.worst import check_ends
+
+    check_ends(gap, time_limit)
     whole(seed, "seed")
-    if whole(starts, "starts") == 0:
-        raise InputError("starts is 0; the search from below needs one start at least")
+    positive(starts, "starts")
 
 
 def _certify(

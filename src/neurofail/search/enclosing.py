@@ -8,71 +8,45 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from neurofail.search.compiled import inner, outer
-from neurofail.search.shapes import line, steepness, value
+from neurofail.search.compiled import outer
+from neurofail.search.shapes import fan, image, line, steepness, swept
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Phi = tuple[float, float, float, float]  # an activation's gain, its two parameters, and where it turns
 
 S_LOW, S_HIGH, T_LOW, T_HIGH, E_LOW, E_HIGH = 0, 1, 2, 3, 4, 5  # the intervals: of s, of t = s + e, of e
-OVER_S, OVER_T, OVER_E = (
-    0,
-    1,
-    2,
-)  # what a line runs over: phi(s) over s, phi(t) over t, their difference over e
+OVER_S, OVER_T, OVER_E = 0, 1, 2  # a line's ground: phi(s) over s, phi(t) over t, their difference over e
 ABOVE, BELOW = 0, 1
 SLOPE, BASE = 0, 1  # a line's slope, its value at 0
 
 
-@inner
-def _image(code: int, phi: Phi, low: float, high: float) -> tuple[float, float]:
-    """The least and the greatest value of phi, which falls until it turns (NaN: never) and rises then."""
-    gain, p, q, turning = phi
-    a, b = value(code, p, q, gain * low), value(code, p, q, gain * high)
-    least = min(a, b)
-    if low < turning and turning < high:
-        least = min(least, value(code, p, q, gain * turning))
-    return least, max(a, b)
-
-
-@inner
-def _fan(least: float, most: float, low: float, high: float, up: float) -> tuple[float, float]:
-    """A line above (up = -1: below) slope * e for every slope in [least, most] and e in [low, high]."""
-    at_low = up * max(up * least * low, up * most * low)
-    at_high = up * max(up * least * high, up * most * high)
-    slope = (at_high - at_low) / (high - low) if high > low else 0.0
-    # Rounding makes the slope of a short chord anything; the true one is a slope between the two.
-    slope = min(max(slope, least), most)
-    return slope, at_low - slope * low
-
-
 @outer
-def enclose(code: int, phi: Phi, over: Array, near: Array, lines: Array, image: Array) -> None:
+def enclose(code: int, phi: Phi, over: Array, near: Array, lines: Array, out: Array) -> None:
     """Fill in the lines and images of neurons whose intervals are given.
 
     over (6, n): intervals of s, t, e; near (3, n): the points of them where lines should be tight; lines
-    (3, 2, 2, n); image (6, n): intervals of phi(s), phi(t), phi(t) - phi(s)
+    (3, 2, 2, n); out (6, n): intervals of phi(s), phi(t), phi(t) - phi(s)
     """
-    gain, p, q, _ = phi
+    gain, p, q, turning = phi
     for i in range(over.shape[1]):
         for part in range(2):
             low, high = over[2 * part, i], over[2 * part + 1, i]
-            image[2 * part, i], image[2 * part + 1, i] = _image(code, phi, low, high)
+            out[2 * part, i], out[2 * part + 1, i] = image(code, gain, p, q, turning, low, high)
             least, most = steepness(code, gain, p, q, low, high)
             for side in range(2):
                 k, x, f = line(code, gain, p, q, low, high, near[part, i], side == ABOVE)
-                k = min(max(k, least), most)  # as in `_fan`
+                k = min(max(k, least), most)  # as in `fan`
                 lines[part, side, SLOPE, i], lines[part, side, BASE, i] = k, f - k * x
         low, high = min(over[S_LOW, i], over[T_LOW, i]), max(over[S_HIGH, i], over[T_HIGH, i])
         least, most = steepness(code, gain, p, q, low, high)
         low, high = over[E_LOW, i], over[E_HIGH, i]
         for side in range(2):
-            k, f = _fan(least, most, low, high, 1.0 if side == ABOVE else -1.0)
+            k, f = fan(least, most, low, high, side == ABOVE)
             lines[OVER_E, side, SLOPE, i], lines[OVER_E, side, BASE, i] = k, f
-        down, up = image[T_LOW, i] - image[S_HIGH, i], image[T_HIGH, i] - image[S_LOW, i]
-        image[E_LOW, i] = max(down, min(least * low, most * low, least * high, most * high))
-        image[E_HIGH, i] = min(up, max(least * low, most * low, least * high, most * high))
+        down, up = swept(least, most, low, high)
+        out[E_LOW, i] = max(out[T_LOW, i] - out[S_HIGH, i], down)
+        out[E_HIGH, i] = min(out[T_HIGH, i] - out[S_LOW, i], up)
 
 
 @outer

@@ -27,6 +27,7 @@ Mask = npt.NDArray[np.bool_]
 _BATCH = 64  # boxes bounded together, fewer where the layers are wide:
 _CELLS = 1 << 20  # entries in one of their arrays
 _WORK = 1 << 22  # sets times such entries: about a second's work
+_LISTS = (list, tuple, set, frozenset, range, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,6 @@ class Point:
     error: float
     at: Array
     failed: Mask
-
-
-_LISTS = (list, tuple, set, frozenset, range, np.ndarray)
 
 
 def places(net: Network, failed: object) -> tuple[tuple[int, ...], ...]:
@@ -76,10 +74,10 @@ def every(net: Network, budget: Budget) -> Mask | None:
         assert budget.failures is not None
         pools = list(zip(widths, budget.failures[0], strict=True))
     sizes = [range(0 if budget.at_most else most, most + 1) for _, most in pools]
-    count = math.prod(
+    number = math.prod(
         sum(math.comb(width, size) for size in each) for (width, _), each in zip(pools, sizes, strict=True)
     )
-    if count * _cells(net) > _WORK:
+    if number * _cells(net) > _WORK:
         return None
     parts = [
         [np.isin(np.arange(width), chosen) for size in each for chosen in combinations(range(width), size)]
@@ -160,8 +158,8 @@ def certify(
             else:
                 closed = max(closed, float(limit))
     if best is not start:
-        whole = Boxes.whole(of.net, of.effect, best.failed[None])
-        at = _climbed(of, whole, best.at)
+        box = Boxes.whole(of.net, of.effect, best.failed[None])
+        at = _climbed(of, box, best.at)
         best = Point(float(of.errors(at[None], best.failed[None]).max()), at, best.failed)
     return max(best.error, highest), best, visited
 

@@ -52,6 +52,11 @@ class Effect:
             return cls(action, *fault.ends)
         raise InputError(f"the exact search knows crash, stuck-at and byzantine neurons, not {fault.kind}")
 
+    def level(self, value: float) -> float:
+        """Where in the range a value lies, as a `Failure` has it: in [0, 1)."""
+        width = self.high - self.low
+        return min((value - self.low) / width, 1 - 2**-53) if width > 0 else 0.0
+
 
 def _leak(phi: Activation) -> float:
     """The slope below 0 of a ReLU or leaky ReLU; infinite for other activations."""

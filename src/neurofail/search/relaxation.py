@@ -60,7 +60,7 @@ from neurofail.search.circuit import (
 )
 from neurofail.search.compiled import inner, outer
 from neurofail.search.selection import largest
-from neurofail.search.shapes import line, steepness, value
+from neurofail.search.shapes import fan, image, line, steepness, swept, value
 from neurofail.search.shares import mean_of_shares, share
 
 
@@ -162,24 +162,12 @@ def _deviate(circuit: Circuit, case: Case, k: int, j: int, desk: Desk) -> None:
     """The interval of a sound neuron's output deviation, of a box: slope times pre-activation deviation."""
     least, most = _slopes(circuit, case, k, j, desk)
     e_low, e_high = desk.of[E_LOW, k, j], desk.of[E_HIGH, k, j]
-    low = min(least * e_low, most * e_low, least * e_high, most * e_high)
-    high = max(least * e_low, most * e_low, least * e_high, most * e_high)
+    low, high = swept(least, most, e_low, e_high)
     if np.isnan(circuit.phi[TURNING, k]):
         s, t = case.of[PRE, k, j], case.of[PRE_HIGH, k, j]
         high = min(high, _phi(circuit, k, t + e_high) - _phi(circuit, k, s))
         low = max(low, _phi(circuit, k, s + e_low) - _phi(circuit, k, t))
     desk.of[D_LOW, k, j], desk.of[D_HIGH, k, j] = low, high
-
-
-@inner
-def _fan(least: float, most: float, low: float, high: float, above: bool) -> tuple[float, float]:
-    """A line above (below) slope * e for every slope in [least, most] and e in [low, high]: (slope, at 0)."""
-    if above:
-        at_low, at_high = max(least * low, most * low), max(least * high, most * high)
-    else:
-        at_low, at_high = min(least * low, most * low), min(least * high, most * high)
-    slope = (at_high - at_low) / (high - low) if high > low else 0.0
-    return slope, at_low - slope * low
 
 
 @inner
@@ -190,19 +178,21 @@ def spread(circuit: Circuit, case: Case, boxed: Boxed, desk: Desk) -> None:
             _leave_first(circuit, case, desk.left[0], desk)
         else:
             _leave(circuit, k - 1, desk.left[k - 1], desk)
-        turning = circuit.phi[TURNING, k]
         for j in range(circuit.width[k]):
             if boxed is not None:
                 _deviate(circuit, case, k, j, desk)
                 continue
             s, y = case.of[PRE, k, j], case.of[OUT, k, j]
-            least, most = s + desk.of[E_LOW, k, j], s + desk.of[E_HIGH, k, j]
-            a, b = _phi(circuit, k, least), _phi(circuit, k, most)
-            desk.of[D_HIGH, k, j] = max(a, b) - y
-            bottom = min(a, b)
-            if least < turning and turning < most:
-                bottom = min(bottom, _phi(circuit, k, turning))
-            desk.of[D_LOW, k, j] = bottom - y
+            least, most = image(
+                circuit.code[k],
+                circuit.phi[GAIN, k],
+                circuit.phi[FIRST, k],
+                circuit.phi[SECOND, k],
+                circuit.phi[TURNING, k],
+                s + desk.of[E_LOW, k, j],
+                s + desk.of[E_HIGH, k, j],
+            )
+            desk.of[D_LOW, k, j], desk.of[D_HIGH, k, j] = least - y, most - y
 
 
 @inner
@@ -303,7 +293,7 @@ def bound(
             s, e_low, e_high = case.of[PRE, k, j], desk.of[E_LOW, k, j], desk.of[E_HIGH, k, j]
             if boxed is not None:
                 least, most = _slopes(circuit, case, k, j, desk)
-                slope, at_zero = _fan(least, most, e_low, e_high, pull > 0.0)
+                slope, at_zero = fan(least, most, e_low, e_high, pull > 0.0)
                 base, push = pull * at_zero, pull * slope
             else:
                 near = s + desk.of[NEAR, k, j]

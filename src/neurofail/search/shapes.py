@@ -277,6 +277,38 @@ def steepness(code: int, gain: float, p: float, q: float, low: float, high: floa
 
 
 @inner
+def image(
+    code: int, gain: float, p: float, q: float, turning: float, low: float, high: float
+) -> tuple[float, float]:
+    """The least and the greatest value of phi, which falls until it turns (NaN: never) and rises then."""
+    a, b = value(code, p, q, gain * low), value(code, p, q, gain * high)
+    least = min(a, b)
+    if low < turning and turning < high:
+        least = min(least, value(code, p, q, gain * turning))
+    return least, max(a, b)
+
+
+@inner
+def swept(least: float, most: float, low: float, high: float) -> tuple[float, float]:
+    """The least and the greatest of slope * e for slopes in [least, most] and e in [low, high]."""
+    a, b, c, d = least * low, most * low, least * high, most * high
+    return min(a, b, c, d), max(a, b, c, d)
+
+
+@inner
+def fan(least: float, most: float, low: float, high: float, above: bool) -> tuple[float, float]:
+    """A line above (below) slope * e for every slope in [least, most] and e in [low, high]: (slope, at 0)."""
+    if above:
+        at_low, at_high = max(least * low, most * low), max(least * high, most * high)
+    else:
+        at_low, at_high = min(least * low, most * low), min(least * high, most * high)
+    k = (at_high - at_low) / (high - low) if high > low else 0.0
+    # Rounding makes the slope of a short chord anything; the true one is a slope between the two.
+    k = min(max(k, least), most)
+    return k, at_low - k * low
+
+
+@inner
 def line(
     code: int, gain: float, p: float, q: float, low: float, high: float, near: float, above: bool
 ) -> tuple[float, float, float]:

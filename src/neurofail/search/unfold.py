@@ -78,6 +78,9 @@ class Unfolded:
 
     def inward(self, configuration: Configuration) -> Configuration:
         """A configuration of `original` as one of `net`; InputError for a failure that cannot be one."""
+        for failure in configuration:
+            if failure.kind != self.asked.faults[0].kind:
+                raise InputError(f"incumbent holds {failure}, which this question does not allow")
         if self._same:
             return configuration
         return Configuration(tuple(self._inward(failure) for failure in configuration))

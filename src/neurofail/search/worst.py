@@ -15,7 +15,7 @@ from neurofail.budget import Budget
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault
-from neurofail.network import Network, magnitude, whole
+from neurofail.network import Network, magnitude, positive, whole
 from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
 from neurofail.search.unfold import Unfolded, unfold
 
@@ -117,7 +117,8 @@ def answer_error(
     errors = np.abs(replay(net, inputs, found))
     output = int(np.argmax(errors))
     oracle = question.rounding(inputs)
-    error, rounding, upper = float(errors[output]), 4.0 * search.slack + 2.0 * oracle, search.upper + oracle
+    error, upper = float(errors[output]), search.upper + oracle
+    rounding = 4.0 * search.slack + 2.0 * oracle
     exact = _meet(search, upper - error, rounding, error)
     if not exact:
         upper = min(upper, bounds_of(net, budget, inputs)["best"])
@@ -183,11 +184,8 @@ def worst_margin(
     margins[label[found.input]] = np.inf
     output = int(np.argmin(margins))
     oracle = 2.0 * question.rounding(given)  # a margin is a difference of two outputs
-    margin, rounding, lower = (
-        float(margins[output]),
-        4.0 * search.slack + 2.0 * oracle,
-        -search.upper - oracle,
-    )
+    margin, lower = float(margins[output]), -search.upper - oracle
+    rounding = 4.0 * search.slack + 2.0 * oracle
     exact = _meet(search, margin - lower, rounding, margin)
     if not exact:
         least = [
@@ -209,15 +207,19 @@ def worst_margin(
     )
 
 
+def check_ends(gap: object, time_limit: object) -> None:
+    """InputError for what cannot end a search: a fraction of the error, and seconds or None."""
+    magnitude(gap, "gap")
+    if time_limit is not None and time_limit != np.inf:
+        magnitude(time_limit, "time_limit")
+
+
 def _start(incumbent: object, question: Unfolded) -> Start | None:
     """An incumbent as one of the search's network; InputError for what cannot be one."""
     if incumbent is None:
         return None
     match incumbent:
         case (index, Configuration() as found):
-            for failure in found:
-                if failure.kind != question.asked.faults[0].kind:
-                    raise InputError(f"incumbent holds {failure}, which this question does not allow")
             return whole(index, "the incumbent's input"), question.inward(found)
     raise InputError(f"incumbent is {incumbent!r}; it must be (input, Configuration)")
 
@@ -238,12 +240,9 @@ def _searched(
     progress: Callable[[Snapshot], object] | None,
 ) -> Search:
     """The search, run to its end or its limit."""
-    if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0 <= gap < np.inf:
-        raise InputError(f"gap is {gap!r}; it must be a fraction of the error, 0 or more")
-    if time_limit is not None and time_limit != np.inf:
-        magnitude(time_limit, "time_limit")
-    if threads is not None and not whole(threads, "threads"):
-        raise InputError("threads is 0; at least one is needed")
+    check_ends(gap, time_limit)
+    if threads is not None:
+        positive(threads, "threads")
     fraction = max(float(gap), 1e-6) if problem.effect.low < problem.effect.high else float(gap)
     from neurofail.search import checkpoint as kept
     from neurofail.search.rounds import Search
