@@ -6,8 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any
 
 import numba
@@ -20,6 +18,7 @@ from neurofail._numba.kernel import run
 from neurofail._numba.lanes import HEIGHT, block_size
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
+from neurofail.sources import sign
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
@@ -40,14 +39,8 @@ def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def _entry(function: Any) -> Any:
-    """Compiles an entry point when it is first called, and keeps the code for later processes.
-
-    Numba looks for changes in the function's own file alone; so the name that it keeps the code under tells
-    of all the files that the code is made of.
-    """
-    sources = [path for path in files(__package__).iterdir() if path.name.endswith(".py")]
-    texts = b"".join(path.read_bytes() for path in sorted(sources, key=lambda path: path.name))
-    function.__qualname__ = f"{function.__name__}_{sha256(texts).hexdigest()[:16]}"
+    """Compiles an entry point when it is first called, and keeps the code for later processes."""
+    sign(function, __package__)
     try:
         return numba.njit(function, nogil=True, no_cfunc_wrapper=True, cache=True)
     except RuntimeError:  # nowhere to write: every process compiles for itself
