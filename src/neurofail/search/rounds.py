@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
 
 _ROUND = 16  # blocks explored at once
+_ROOTS = 64  # inputs begun at once, fewer in wide networks:
+_BEGUN = 1 << 25  # steps that their nodes may take, a second's work or so; a time limit waits for a round
 _PIECE = 64  # open nodes kept together
 _POLISHED = 8  # roots on which the incumbent is improved by swaps
 _SWAPPED = 1 << 28  # steps that one round of swaps may take
@@ -229,7 +232,9 @@ class Search:
         A block is added to those taken before it leaves its place, so that an interrupt loses none.
         """
         if self.fresh < len(self.problem.inputs):
-            stop = min(self.fresh + 4 * _ROUND, len(self.problem.inputs))
+            rows = int(self.problem.asked[self.fresh].sum())
+            most = max(2, min(_ROOTS, _BEGUN // (max(rows, 1) * self._work)))
+            stop = min(self.fresh + most, len(self.problem.inputs))
             self.taken = [self._root(index) for index in range(self.fresh, stop)]
             self.fresh = stop
             return
@@ -255,15 +260,19 @@ class Search:
         self.slack = max(self.slack, float(case.objective[SLACK, self.problem.asked[index]].max()))
         self.cases[index] = case
         size = sum(array.nbytes for array in case)
-        while len(self.cases) > max(_ROUND * 4, _CASES // size):
+        while len(self.cases) > max(_ROOTS, _CASES // size):
             self.cases.popitem(last=False)
         return case
 
+    @cached_property
+    def _work(self) -> int:
+        """What a node takes, in steps: the links between its stages."""
+        width = self.problem.circuit.width
+        return 1 + int(np.sum(width[:-1] * width[1:]))
+
     def _budget(self, blocks: list[Block]) -> int:
         """Nodes to visit in a block: about a tenth of a second's work; fewer while few blocks share it."""
-        circuit = self.problem.circuit
-        work = 1 + int(np.sum(circuit.width[:-1] * circuit.width[1:]))
-        budget = max(8, min(256, (1 << 22) // work))
+        budget = max(8, min(256, (1 << 22) // self._work))
         return budget if len(blocks) == _ROUND else max(8, budget // 4)
 
     def _explore(self, pool: ThreadPoolExecutor) -> None:
