@@ -171,6 +171,17 @@ def test_digits_networks_against_a_campaign(name: str, counts: dict[str, object]
     assert (answer.input, answer.configuration) == (tally.worst.input, tally.worst.configuration)
 
 
+@pytest.mark.parametrize("fault", [nf.SynapseCrash(), nf.SynapseByzantine(1.0)], ids=lambda f: f.kind)
+@pytest.mark.parametrize("name", ["relu", "sigmoid"])
+def test_shares_settle_the_widest_layer_near_its_roots(name: str, fault: nf.Fault) -> None:
+    """Of two failures among 4,096 synapses each moves one neuron; intervals would move all 64 at once."""
+    net, inputs = digits(name), digits_test()[0][:3]
+    answer = nf.worst_case(net, inputs, fault, (2, 0, 0))
+    roots = len(inputs) * 2 * net.widths[-1]
+    assert answer.upper <= answer.error * (1 + 1e-6) + answer.rounding
+    assert roots <= answer.nodes <= 2 * roots
+
+
 def test_one_synapse_by_hand() -> None:
     # x = 1, y = relu(2 x) = 2, outputs 3 y and -y. Into layer 1: a crash takes 2 from y, 6 from output 0; a
     # value v in [-1, 1] makes y relu(2 v), or relu(v) after the weighting: 0 at the least; 2 + 2 delta, or

@@ -16,6 +16,7 @@ from neurofail.search.compiled import inner
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Order = npt.NDArray[np.int32]
+Spans = npt.NDArray[np.uint64]  # without a sign, so that Numba need not look for indices below 0
 States = npt.NDArray[np.int8]
 
 FREE, SOUND, FAILED = 0, 1, 2
@@ -37,6 +38,10 @@ class Circuit(NamedTuple):
 
     width: Ints  # (S,)
     link: Array  # (2, S - 1, N, N) from neuron i of stage k to j of k + 1: [INTO, k, j, i], [FROM, k, i, j]
+    # Beyond its span a neuron's links are 0: the first and one past the last of the senders of neuron j of
+    # stage k + 1 in [INTO, k, j], of the receivers of neuron i of stage k in [FROM, k, i].
+    span: Spans  # (2, S - 1, N, 2)
+    lone: bool  # each neuron of stage 0 has one receiver at most
     code: Ints  # (S,) the activation of each stage
     phi: Array  # (4, S) its gain, its two parameters, and where it has its minimum (NaN if it never falls)
     leak: float  # stage 1's slope below 0 if it is a ReLU or a leaky one; infinite if not
@@ -76,13 +81,18 @@ TERM = 8  # the same for a free neuron, less what it would do if sound
 WORTH = 9  # the mean of TERM over the turns of a node
 CHOICE = 10  # the deviation that each failed neuron of the candidate takes
 LINE, OTHER = 11, 12  # scratch
-SHARE = 13  # (its row 0) what the failure of a free neuron of stage 0 adds through convex activations
+SHARE = 13  # (its row 0) what a free neuron of stage 0 adds, failed, through receivers bounded by shares
 LOW, HIGH = 14, 15  # the node's own ranges of deviations
 BEST = 16  # the deviations of the best candidate
 NEAR = 17  # the pre-activation deviations near which the lines should touch
 SOFT = 18  # the failures that they belong to, as shares of 1
-SURE = 19  # (its row 1) the pre-activation if nothing more fails
-SHARED = 20  # (its row 1) the output, bounded by shares, at SOFT
+SURE = 19  # (its row 1) the pre-activation if nothing more fails, of failures that have a value
+SHARED = 20  # (its row 1) the output of a ReLU, bounded by shares, at SOFT
+ONE, BACK = (
+    21,
+    22,
+)  # (their rows 0) the shares of the receiver at hand, and how they differ between the ends of a range
+LEAN = 23  # (its row 0) how much more SHARE would be at HIGH than at LOW
 
 
 # The states on a desk: the node's, its candidate's (with the selection made), the best candidate's.
@@ -92,14 +102,14 @@ HERE, PICK, FOUND = 0, 1, 2
 class Desk(NamedTuple):
     """One node, and the scratch space of its bound."""
 
-    of: Array  # (21, S, N)
+    of: Array  # (24, S, N)
     state: States  # (3, S, N)
     left: Ints  # (S,) failures still to place
 
 
 def desk(shape: tuple[int, ...]) -> Desk:
     """An empty desk for (stages, width). Compiled code allocates nothing (see `compiled`)."""
-    return Desk(np.zeros((21, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
+    return Desk(np.zeros((24, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
 
 
 def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array]:
@@ -111,6 +121,13 @@ def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array]:
     terms = np.stack([most, least])
     order = np.argsort(np.stack([-most, least]), axis=2, kind="stable")
     return order.astype(np.int32), np.take_along_axis(terms, order, axis=2)
+
+
+def spans(matrix: Array) -> Spans:
+    """Of each row, where its first number other than 0 stands, and one past the last; (rows, 2)."""
+    there = matrix != 0
+    ends = np.stack([there.argmax(axis=1), matrix.shape[1] - there[:, ::-1].argmax(axis=1)], axis=1)
+    return np.where(there.any(axis=1)[:, None], ends, 0).astype(np.uint64)
 
 
 @inner

@@ -26,6 +26,7 @@ from neurofail.search.circuit import (
     Circuit,
     States,
     ranking,
+    spans,
 )
 from neurofail.sites import Action
 
@@ -114,10 +115,12 @@ class Problem:
         stages, width = self.shape
         # Zeros that nothing is written to take no memory: narrow layers beside a wide one cost little.
         link = np.zeros((2, stages - 1, width, width))
+        span = np.zeros((2, stages - 1, width, 2), dtype=np.uint64)
         for k, matrix in enumerate(self.net.weights[self.start : -1]):
             receivers, senders = matrix.shape
             link[INTO, k, :receivers, :senders] = matrix
             link[FROM, k, :senders, :receivers] = matrix.T
+            span[INTO, k, :receivers], span[FROM, k, :senders] = spans(matrix), spans(matrix.T)
         phis = self.net.activations[self.start - 1 : -1]
         shapes = [
             (phi.gain, *(*phi.parameters, 0.0, 0.0)[:2], np.nan if phi.turning is None else phi.turning)
@@ -129,6 +132,8 @@ class Problem:
         return Circuit(
             width=np.array(self.net.widths[self.start : -1], dtype=np.int64),
             link=link,
+            span=span,
+            lone=bool(stages > 1 and (span[FROM, 0, :, 1] - span[FROM, 0, :, 0] <= 1).all()),
             code=np.array([phi.code for phi in phis], dtype=np.int64),
             phi=np.array(shapes).T.copy(),
             leak=_leak(phis[1]) if stages > 1 else math.inf,

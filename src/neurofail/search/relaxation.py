@@ -27,6 +27,7 @@ from neurofail.search.circuit import (
     HERE,
     HIGH,
     INTO,
+    LEAN,
     LEAST,
     LINE,
     LOW,
@@ -42,7 +43,6 @@ from neurofail.search.circuit import (
     PUSH,
     SECOND,
     SHARE,
-    SHARED,
     SOFT,
     SURE,
     TERM,
@@ -61,12 +61,22 @@ from neurofail.search.circuit import (
 from neurofail.search.compiled import inner, outer
 from neurofail.search.selection import largest
 from neurofail.search.shapes import fan, image, line, steepness, swept, value
-from neurofail.search.shares import mean_of_shares, share
+from neurofail.search.shares import mean_of_shares, narrow, share_out, shares, swift, to_come
 
 
 @inner
 def _phi(circuit: Circuit, k: int, x: float) -> float:
     return value(circuit.code[k], circuit.phi[FIRST, k], circuit.phi[SECOND, k], circuit.phi[GAIN, k] * x)
+
+
+@inner
+def _send(circuit: Circuit, k: int, i: int, low: float, high: float, desk: Desk) -> None:
+    """Add what neuron i of stage k sends, deviating by low to high, to the intervals of stage k + 1."""
+    up, down, link = desk.of[E_HIGH, k + 1], desk.of[E_LOW, k + 1], circuit.link[FROM, k, i]
+    for j in range(circuit.span[FROM, k, i, 0], circuit.span[FROM, k, i, 1]):
+        x, y = link[j] * low, link[j] * high
+        up[j] += max(x, y)
+        down[j] += min(x, y)
 
 
 @inner
@@ -78,14 +88,13 @@ def _leave_first(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
     for j in range(receivers):
         up[j] = down[j] = 0.0
     for i in range(senders):
-        if desk.state[HERE, 0, i] == FAILED:
-            a, b = desk.of[LOW, 0, i], desk.of[HIGH, 0, i]
-            for j in range(receivers):
-                x, y = circuit.link[FROM, 0, i, j] * a, circuit.link[FROM, 0, i, j] * b
-                up[j] += max(x, y)
-                down[j] += min(x, y)
+        if desk.state[HERE, 0, i] == FAILED and desk.of[LOW, 0, i] == desk.of[HIGH, 0, i]:
+            _send(circuit, 0, i, desk.of[LOW, 0, i], desk.of[HIGH, 0, i], desk)
     for j in range(receivers):
         desk.of[SURE, 1, j] = case.of[PRE, 1, j] + up[j]
+    for i in range(senders):
+        if desk.state[HERE, 0, i] == FAILED and desk.of[LOW, 0, i] < desk.of[HIGH, 0, i]:
+            _send(circuit, 0, i, desk.of[LOW, 0, i], desk.of[HIGH, 0, i], desk)
     if left == 0:
         return
     for j in range(receivers):
@@ -123,17 +132,16 @@ def _leave(circuit: Circuit, k: int, left: int, desk: Desk) -> None:
                 a, b = desk.of[LOW, k, i], desk.of[HIGH, k, i]
             else:
                 a, b = a + desk.of[LOW, k, i], b + desk.of[HIGH, k, i]
-        for j in range(receivers):
-            x, y = circuit.link[FROM, k, i, j] * a, circuit.link[FROM, k, i, j] * b
-            up[j] += max(x, y)
-            down[j] += min(x, y)
+        _send(circuit, k, i, a, b, desk)
     if left == 0:
         return
-    forced = circuit.forced and not circuit.pooled
+    forced, free = circuit.forced and not circuit.pooled, 0
+    for i in range(senders):
+        free += desk.state[HERE, k, i] == FREE
     for j in range(receivers):
         # 0 alone is a type of its own, for which `largest` would be compiled a second time.
         size = int(np.int64(0))
-        for i in range(senders):
+        for i in range(circuit.span[INTO, k, j, 0], circuit.span[INTO, k, j, 1]):
             if desk.state[HERE, k, i] == FREE:
                 w = circuit.link[INTO, k, j, i]
                 a, b = w * desk.of[LOW, k, i], w * desk.of[HIGH, k, i]
@@ -143,6 +151,9 @@ def _leave(circuit: Circuit, k: int, left: int, desk: Desk) -> None:
                 desk.of[LINE, 0, size] = max(a, b) - max(x, y)
                 desk.of[OTHER, 0, size] = min(x, y) - min(a, b)
                 size += 1
+        for _ in range(min(left, free - size)):  # beyond its span a failure makes no difference
+            desk.of[LINE, 0, size] = desk.of[OTHER, 0, size] = 0.0
+            size += 1
         up[j] += largest(desk.of[LINE, 0], size, left, forced)
         down[j] -= largest(desk.of[OTHER, 0], size, left, forced)
 
@@ -178,6 +189,10 @@ def spread(circuit: Circuit, case: Case, boxed: Boxed, desk: Desk) -> None:
             _leave_first(circuit, case, desk.left[0], desk)
         else:
             _leave(circuit, k - 1, desk.left[k - 1], desk)
+            if k == 2 and circuit.lone and boxed is None:
+                coming = to_come(circuit, desk)
+                if coming > 0:
+                    narrow(circuit, case, coming, desk)
         for j in range(circuit.width[k]):
             if boxed is not None:
                 _deviate(circuit, case, k, j, desk)
@@ -198,11 +213,11 @@ def spread(circuit: Circuit, case: Case, boxed: Boxed, desk: Desk) -> None:
 @inner
 def _collect(circuit: Circuit, k: int, j: int, desk: Desk) -> None:
     """Pass the coefficient on neuron j of stage k down to the neurons of stage k - 1."""
-    push = desk.of[PUSH, k, j]
-    for i in range(circuit.width[k - 1]):
+    push, first, last = desk.of[PUSH, k, j], circuit.span[INTO, k - 1, j, 0], circuit.span[INTO, k - 1, j, 1]
+    for i in range(first, last):
         desk.of[PULL, k - 1, i] += push * circuit.link[INTO, k - 1, j, i]
     if circuit.split:
-        for i in range(circuit.width[k - 1]):
+        for i in range(first, last):
             each = push * circuit.link[INTO, k - 1, j, i]
             desk.of[WORST, k - 1, i] += max(each * desk.of[LOW, k - 1, i], each * desk.of[HIGH, k - 1, i])
 
@@ -236,7 +251,7 @@ def start(circuit: Circuit, desk: Desk) -> None:
     for i in range(circuit.width[0]):
         soft = desk.of[SOFT, 0, i] * 0.5 * (desk.of[LOW, 0, i] + desk.of[HIGH, 0, i])
         if soft != 0.0:
-            for j in range(receivers):
+            for j in range(circuit.span[FROM, 0, i, 0], circuit.span[FROM, 0, i, 1]):
                 near[j] += soft * circuit.link[FROM, 0, i, j]
 
 
@@ -262,11 +277,11 @@ def bound(
     constant: float = case.objective[OFFSET, row]
     for j in range(circuit.width[stages - 1]):
         desk.of[PULL, stages - 1, j] = circuit.rows[row, j]
-    shared = stages > 1 and desk.left[0] > 0 and circuit.leak <= 1.0 and not circuit.ranged and boxed is None
-    if shared:
-        mean_of_shares(circuit, desk.left[0], desk)
+    coming = to_come(circuit, desk) if boxed is None else 0
+    if coming > 0 and swift(circuit):
+        mean_of_shares(circuit, coming, desk)
     for i in range(circuit.width[0]):
-        desk.of[SHARE, 0, i] = 0.0
+        desk.of[SHARE, 0, i] = desk.of[LEAN, 0, i] = 0.0
     placed = True
     for k in range(stages):
         placed = placed and desk.left[k] <= 0
@@ -284,6 +299,8 @@ def bound(
             desk.of[TERM, k, j], desk.of[PUSH, k, j] = worst, 0.0
             if k == 0:
                 desk.of[TERM, k, j] += desk.of[SHARE, 0, j]
+                if circuit.ranged:
+                    worst = desk.of[TERM, k, j]  # a failure without a value has shares, too
             if now == FAILED:
                 constant += worst
                 box += worst
@@ -307,11 +324,13 @@ def bound(
                     near,
                     pull > 0.0,
                 )
-                if shared and k == 1 and pull > 0.0 and desk.of[SHARED, 1, j] < at_x + slope * (near - x):
-                    constant += share(circuit, j, desk.left[0], desk) - pull * case.of[OUT, k, j]
+                lined = (slope, x, at_x)
+                if k == 1 and coming > 0 and shares(circuit, case, j, coming, pull > 0.0, lined, near, desk):
+                    share_out(circuit, j, desk)
+                    constant += pull * (_phi(circuit, 1, desk.of[SURE, 1, j]) - case.of[OUT, 1, j])
                     if circuit.blocking:
-                        # Shares lie above what they bound, so no lower than its least.
-                        desk.of[TERM, k, j] -= pull * desk.of[D_LOW, k, j]
+                        # Shares lie beyond what they bound, so they come to no less than its least.
+                        desk.of[TERM, k, j] -= min(pull * desk.of[D_LOW, k, j], pull * desk.of[D_HIGH, k, j])
                     continue
                 base, push = pull * (at_x - case.of[OUT, k, j] + slope * (s - x)), pull * slope
             constant += base
@@ -350,7 +369,7 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
                         circuit.rows[row, i] * case.of[MOST, k, i],
                     )
                     continue
-                for j in range(circuit.width[k + 1]):
+                for j in range(circuit.span[FROM, k, i, 0], circuit.span[FROM, k, i, 1]):
                     w = circuit.link[FROM, k, i, j]
                     upward = choice[k + 1, j] * w >= 0.0
                     desk.of[E, k + 1, j] += w * (case.of[MOST, k, i] if upward else case.of[LEAST, k, i])
@@ -363,7 +382,7 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
             if deviation == 0.0:
                 continue
             if k + 1 < stages:
-                for j in range(circuit.width[k + 1]):
+                for j in range(circuit.span[FROM, k, i, 0], circuit.span[FROM, k, i, 1]):
                     desk.of[E, k + 1, j] += circuit.link[FROM, k, i, j] * deviation
             else:
                 total += circuit.rows[row, i] * deviation

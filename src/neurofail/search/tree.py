@@ -15,6 +15,7 @@ from neurofail.search.circuit import (
     FROM,
     HERE,
     HIGH,
+    LEAN,
     LEAST,
     LOW,
     MOST,
@@ -74,9 +75,9 @@ def _take(circuit: Circuit, work: Desk) -> None:
     for k in range(len(circuit.width)):
         for j in range(circuit.width[k]):
             if work.state[PICK, k, j] == FAILED:
-                work.of[CHOICE, k, j] = (
-                    work.of[HIGH, k, j] if work.of[PULL, k, j] >= 0.0 else work.of[LOW, k, j]
-                )
+                low, high = work.of[LOW, k, j], work.of[HIGH, k, j]
+                gain = work.of[PULL, k, j] * (high - low) + (work.of[LEAN, 0, j] if k == 0 else 0.0)
+                work.of[CHOICE, k, j] = high if gain >= 0.0 else low
 
 
 @inner
