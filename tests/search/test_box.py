@@ -7,7 +7,7 @@ import pytest
 
 import neurofail as nf
 from neurofail.budget import Budget
-from neurofail.search import given
+from neurofail.search import ascent, given
 
 from .enumeration import faulty, random_network, sets
 
@@ -116,3 +116,17 @@ def test_few_sets_close_the_gap_of_counts(monkeypatch: pytest.MonkeyPatch) -> No
     assert by_sets.error <= by_sets.upper <= 1.01 * by_sets.error
     assert by_sets.upper < by_counts.upper
     assert by_sets.error <= by_counts.upper
+
+
+def test_the_search_from_below_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    net = nf.Network.dense([rng.normal(size=s) for s in ((6, 9), (1, 6))], None, ["relu", "identity"])
+    start = np.full(9, 0.5)
+    best = ascent.climb(lambda x: x.sum(axis=1), net.low, net.high, start)
+    assert best.sum() == 9.0
+    stopped = ascent.climb(lambda x: x.sum(axis=1), net.low, net.high, start, until=-np.inf)
+    assert stopped is start
+    whole = nf.worst_in_box(net, nf.Crash(), (2,), time_limit=0.0)
+    monkeypatch.setattr(ascent, "deadline", lambda time_limit: -np.inf)
+    begun = nf.worst_in_box(net, nf.Crash(), (2,), time_limit=0.0)
+    assert 0 < begun.error < whole.error <= begun.upper

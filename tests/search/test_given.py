@@ -212,7 +212,7 @@ def test_options_that_cannot_be(options: dict[str, object], says: str) -> None:
 
 
 def test_faults_that_have_no_set_here() -> None:
-    with pytest.raises(nf.InputError, match="does not know synapses"):
+    with pytest.raises(nf.InputError, match="failed lists neurons"):
         nf.worst_in_box(two_layers("relu"), nf.SynapseCrash(), failed=[[0], []])
     with pytest.raises(nf.InputError, match=r"takes one fault such as Crash\(\)"):
         nf.worst_in_box(two_layers("relu"), [nf.Crash()], failed=[[0], []])

@@ -151,6 +151,46 @@ def test_wider_networks_against_a_campaign(fault: nf.Fault, counts: dict[str, ob
         assert (again.error, again.exact) == (answer.error, True)
 
 
+def check_box(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    net = random_network(rng, int(rng.integers(1, 3)), width=3)
+    faults = (
+        nf.SynapseCrash(),
+        nf.SynapseByzantine(0.5),
+        nf.SynapseByzantine(0.5, "additive"),
+        nf.SynapseByzantine(0.5, weighted=False),
+    )
+    fault = faults[rng.integers(len(faults))]
+    counts = random_counts(rng, net, most=2)
+    answer = nf.worst_in_box(net, fault, time_limit=0.1, starts=2, **counts)
+    about = f"seed {seed}: {net}, {fault}, {counts}"
+    rows = synapse_sets(net, **counts)
+    inputs = np.vstack([rng.uniform(-1, 1, (60, net.widths[0])), rng.choice([-1.0, 1.0], (8, net.widths[0]))])
+    ends = (0.0,) if isinstance(fault, nf.SynapseCrash) else fault.ends
+    for value in (*ends, float(np.mean(ends))):
+        outputs = rewired(net, inputs, fault, rows, [[value] * len(row) for row in rows])
+        assert np.abs(outputs - net(inputs)).max() <= answer.upper * (1 + 1e-9), about
+    assert answer.error <= answer.upper <= answer.bound * (1 + 1e-9), about
+    assert [(f.layer, f.neuron, f.source) for f in answer.configuration] in rows, about
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_over_a_box_everything_tried_is_below(block: int) -> None:
+    for seed in range(30 * block, 30 * (block + 1)):
+        check_box(seed)
+
+
+def test_over_a_box_splitting_closes_the_gap() -> None:
+    # F = 2 sigmoid(4 x - 2) on [0, 1], as in test_box: the synapse into the output loses at most
+    # 2 sigmoid(2), the one into the hidden neuron 2 (sigmoid(2) - sigmoid(-2)).
+    net = nf.Network.dense([[[4.0]], [[2.0]]], [[-2.0], None], ["sigmoid", "identity"])
+    sigmoid = 1.0 / (1.0 + np.exp(np.array([-2.0, 2.0])))
+    for counts, truth in (((0, 1), 2 * sigmoid[0]), ((1, 0), 2 * (sigmoid[0] - sigmoid[1]))):
+        answer = nf.worst_in_box(net, nf.SynapseCrash(), counts)
+        assert answer.error == pytest.approx(truth, rel=1e-12)
+        assert truth <= answer.upper <= 1.01 * truth
+
+
 # The neurons of the digits networks are 64 and 32, the outputs 10: 4,096, 2,048 and 320 synapses.
 @pytest.mark.parametrize(
     ("name", "counts"),
@@ -282,8 +322,8 @@ def test_what_is_refused() -> None:
     net, inputs = dense(5)
     with pytest.raises(nf.InputError, match="one fault, not a list"):
         nf.worst_case(net, inputs, [nf.Crash(), nf.SynapseCrash()], [(1, 0), (0, 0, 1)])
-    with pytest.raises(nf.InputError, match="box does not know synapses"):
-        nf.worst_in_box(net, nf.SynapseCrash(), (0, 0, 1))
+    with pytest.raises(nf.InputError, match="failed lists neurons"):
+        nf.worst_in_box(net, nf.SynapseCrash(), failed=[[0], []])
     for failure in (
         nf.Failure(1, 0, None, "crash"),
         nf.Failure(1, 16, 0, "synapse-crash"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Errors = Callable[[Array], Array]
+_LEAST_SECONDS = 1.0
 
 
 def starts(low: Array, high: Array, count: int, seed: int) -> Array:
@@ -21,14 +23,22 @@ def starts(low: Array, high: Array, count: int, seed: int) -> Array:
     return np.asarray(points[np.argsort(rng.random(len(points)))][:count])
 
 
-def climb(errors: Errors, low: Array, high: Array, start: Array) -> Array:
-    """A point of larger error, by moves along the axes of halving length; errors maps (n, ..) to (n,)."""
+def deadline(time_limit: float) -> float:
+    """When a search from below that begins now ends: it may take what the one from above may, or a second."""
+    return time.monotonic() + max(time_limit, _LEAST_SECONDS)
+
+
+def climb(errors: Errors, low: Array, high: Array, start: Array, until: float = np.inf) -> Array:
+    """A point of larger error, by moves along the axes of halving length; errors maps (n, ..) to (n,).
+
+    until is the time (`time.monotonic`) after which no move begins.
+    """
     x, share = start, 1.0
     moves = np.diag(high - low)[high > low]
     if not len(moves):
         return x
     error = float(errors(x[None])[0])
-    while share > 1e-3:
+    while share > 1e-3 and time.monotonic() < until:
         steps = np.concatenate([moves, -moves]) * share
         trials = np.clip(x + steps, low, high)
         found = errors(trials)

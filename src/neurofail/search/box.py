@@ -23,9 +23,10 @@ from neurofail.bounds.intervals import domain
 from neurofail.budget import Budget
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import InputError
-from neurofail.faults import Byzantine, Fault, SynapseByzantine, SynapseCrash
+from neurofail.faults import Byzantine, Fault
 from neurofail.network import Network, positive, whole
 from neurofail.search import ascent
+from neurofail.search.unfold import Unfolded, unfold
 from neurofail.sites import Operation
 
 Array = npt.NDArray[np.float64]
@@ -92,7 +93,8 @@ def worst_in_box(
     net, fault, failures, total, at_most : as for `worst_case`
     failed : instead, the failed neurons of each hidden layer, [[0, 3], []]; the answer is then about that set
         alone, and `bound` is the given-set bound (bounds.md, section 4)
-    time_limit : seconds spent on splitting the domain, at most
+    time_limit : seconds spent on splitting the domain, at most; the search from below, which comes first,
+        takes no longer (or a second)
     gap : stop splitting when the limit is within this fraction of the error found
     starts, seed : how many inputs the search from below starts from, and what draws them
 
@@ -113,32 +115,37 @@ def worst_in_box(
         raise InputError(f"fault is {fault!r}; the search over a box takes one fault such as Crash()")
     if isinstance(fault, Byzantine) and fault.equivocate:
         raise InputError("the search over a box does not know equivocation; use equivocate=False")
-    if isinstance(fault, (SynapseByzantine, SynapseCrash)):
-        raise InputError("the search over a box does not know synapses; ask worst_case for given inputs")
     if failed is not None:
         if failures is not None or total is not None or at_most:
             raise InputError("give either counts of failures or failed (the set itself), not both")
+        if fault.place != "neuron":
+            raise InputError(f"failed lists neurons, and {fault.kind} is a fault of synapses; give counts")
         return _given(net, fault, failed, gap, time_limit, starts, seed)
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
     bound = bounds_of(net, budget)["best"]
-    error, x, output, configuration = _ascend(net, fault, budget, starts, seed)
-    upper, boxes, better = _certify(net, fault, budget, error, gap, time_limit, bound)
+    question = unfold(net, fault, budget)
+    error, x, output, configuration = _ascend(net, fault, budget, starts, seed, time_limit)
+    upper, boxes, better = _certify(question, error, gap, time_limit, bound)
     if better is not None:
         return _answer(net, fault, *better, upper, bound, boxes)
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, configuration, boxes)
 
 
 def _ascend(
-    net: Network, fault: Fault, budget: Budget, starts: int, seed: int
+    net: Network, fault: Fault, budget: Budget, starts: int, seed: int, time_limit: float
 ) -> tuple[float, Array, int, Configuration]:
     """The largest error found by turns: the worst failures for an input, a worse input for those failures."""
     from neurofail.search.worst import answer_error
 
-    best = None
+    best, until = None, np.inf
     for point in ascent.starts(net.low, net.high, starts, seed):
         x, error = point, -np.inf
         for _ in range(8):
+            if time.monotonic() >= until:
+                break
             found = answer_error(net, x[None], fault, budget, time_limit=1.0, gap=0.01)
+            if best is None and error == -np.inf:
+                until = ascent.deadline(time_limit)  # from here on, for the first answer waits for a compiler
             if found.error <= error * (1 + 1e-9):
                 break
             operations = found.operations()
@@ -147,7 +154,7 @@ def _ascend(
                 largest: Array = np.abs(deviations(net, points, operations)).max(axis=1)
                 return largest
 
-            x = ascent.climb(errors, net.low, net.high, x)
+            x = ascent.climb(errors, net.low, net.high, x, until)
             moved = np.abs(deviations(net, x[None], operations))[0]
             error = float(moved.max())
             if best is None or error > best[0]:
@@ -209,18 +216,19 @@ def _check(gap: object, time_limit: object, starts: object, seed: object) -> Non
 
 
 def _certify(
-    net: Network, fault: Fault, budget: Budget, error: float, gap: float, time_limit: float, bound: float
+    question: Unfolded, error: float, gap: float, time_limit: float, bound: float
 ) -> tuple[float, int, tuple[Array, list[Operation]] | None]:
     """A limit over the domain, how many sub-boxes it took, and a worse input with its failures, if met."""
     from neurofail.search import given
     from neurofail.search.difference import Boxes, Difference
     from neurofail.search.problem import Effect
 
-    until = time.monotonic() + time_limit
-    limit = min(bound, _limit(net, fault, budget, error, gap))
-    sets = given.every(net, budget)
+    net, fault = question.net, question.budget.faults[0]
+    limit = min(bound, _limit(question, net.low, net.high, error, gap))
+    until = time.monotonic() + time_limit  # from here on, for the first limit waits for a compiler
+    sets = given.every(net, question.budget) if net is question.original else None
     if sets is None:
-        return *_split(net, fault, budget, error, gap, limit, until), None
+        return *_split(question, error, gap, limit, until), None
     left = until - time.monotonic()
     if left <= 0.0:
         return limit, 1, None
@@ -231,11 +239,9 @@ def _certify(
     return upper, 1 + boxes, better
 
 
-def _split(
-    net: Network, fault: Fault, budget: Budget, error: float, gap: float, limit: float, until: float
-) -> tuple[float, int]:
+def _split(question: Unfolded, error: float, gap: float, limit: float, until: float) -> tuple[float, int]:
     """The certified limit over the domain, cut in two time and again; `limit` is that of the whole."""
-    serial = count()
+    serial, net = count(), question.net
     heap = [(-limit, next(serial), net.low, net.high)]
     closed, boxes = error, 1
     importance = np.abs(net.weights[0]).sum(axis=0)
@@ -251,23 +257,23 @@ def _split(
         for half in range(2):
             lower, higher = low.copy(), high.copy()
             (higher if half == 0 else lower)[axis] = middle
-            part = Network(net.weights, net.biases, net.activations, lower, higher)
-            least = min(limit, _limit(part, fault, budget, error, gap))
+            least = min(limit, _limit(question, lower, higher, error, gap))
             heapq.heappush(heap, (-least, next(serial), lower, higher))
             boxes += 1
     return max([closed, *(-entry[0] for entry in heap)]), boxes
 
 
-def _limit(net: Network, fault: Fault, budget: Budget, error: float, gap: float) -> float:
-    """A certified limit over the domain of `net`, of a few nodes' work."""
+def _limit(question: Unfolded, lowest: Array, highest: Array, error: float, gap: float) -> float:
+    """A certified limit over the inputs from `lowest` to `highest`, of a few nodes' work."""
     from neurofail.search.circuit import Case, ranking
-    from neurofail.search.problem import Problem
     from neurofail.search.tree import explore
     from neurofail.sites import Action
 
+    own = question.net
+    net = Network(own.weights, own.biases, own.activations, lowest, highest)
     rows = np.vstack([net.weights[-1], -net.weights[-1]])
     none = np.zeros((0, len(rows)))
-    problem = Problem(net, none, fault, budget, rows, none, none.astype(np.bool_))
+    problem = question.problem(none, rows, none, none.astype(np.bool_))
     golden = domain(net)
     magnitudes = [golden.magnitude(layer)[0] for layer in range(net.depth + 1)]
     pre, pre_high = np.zeros(problem.shape), np.zeros(problem.shape)

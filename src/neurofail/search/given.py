@@ -99,7 +99,8 @@ def worst(
     mask = np.array([[neuron in row for row, width in hidden for neuron in range(width)]])
     box = Boxes.whole(net, of.effect, mask)
     values = ascent.starts(box.low[0], box.high[0], len(points), seed=0)[:, net.widths[0] :]
-    tops = np.stack([_climbed(of, box, start) for start in np.hstack([points, values])])
+    until = ascent.deadline(time_limit)
+    tops = np.stack([_climbed(of, box, start, until) for start in np.hstack([points, values])])
     errors = of.errors(tops, mask).max(axis=1)
     best = Point(float(errors.max()), tops[np.argmax(errors)], mask[0])
     upper, best, boxes = certify(of, box, best, gap, time_limit)
@@ -159,19 +160,19 @@ def certify(
                 closed = max(closed, float(limit))
     if best is not start:
         box = Boxes.whole(of.net, of.effect, best.failed[None])
-        at = _climbed(of, box, best.at)
+        at = _climbed(of, box, best.at, ascent.deadline(0.0))
         best = Point(float(of.errors(at[None], best.failed[None]).max()), at, best.failed)
     return max(best.error, highest), best, visited
 
 
-def _climbed(of: Difference, box: Boxes, start: Array) -> Array:
-    """The point of larger error that an ascent in one box reaches."""
+def _climbed(of: Difference, box: Boxes, start: Array, until: float) -> Array:
+    """The point of larger error that an ascent in one box reaches in time."""
 
     def errors(points: Array) -> Array:
         largest: Array = of.errors(points, box.failed).max(axis=1)
         return largest
 
-    return ascent.climb(errors, box.low[0], box.high[0], start)
+    return ascent.climb(errors, box.low[0], box.high[0], start, until)
 
 
 def _cells(net: Network) -> int:
