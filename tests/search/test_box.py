@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import neurofail as nf
+from neurofail._reference import deviations
 from neurofail.budget import Budget
 from neurofail.search import ascent, given
+from neurofail.sites import Action, Operation
 
 from .enumeration import faulty, random_network, sets
 
@@ -116,6 +118,27 @@ def test_few_sets_close_the_gap_of_counts(monkeypatch: pytest.MonkeyPatch) -> No
     assert by_sets.error <= by_sets.upper <= 1.01 * by_sets.error
     assert by_sets.upper < by_counts.upper
     assert by_sets.error <= by_counts.upper
+
+
+def test_equivocation_is_below_the_limit_too() -> None:
+    fault = nf.Byzantine(0.5, draw="guided", equivocate=True)
+    rng = np.random.default_rng(8)
+    for _ in range(6):
+        net = random_network(rng, 2, width=4, scale=1.0)
+        answer = nf.worst_in_box(net, fault, (1, 0), time_limit=0.2, starts=2)
+        alike = nf.worst_in_box(net, nf.Byzantine(0.5), (1, 0), time_limit=0.2, starts=2)
+        assert alike.error <= answer.upper * (1 + 1e-9)
+        assert answer.error <= answer.upper <= answer.bound
+        x = rng.uniform(-1, 1, (40, net.widths[0]))
+        for i in range(net.widths[1]):
+            weight = net.weights[1][:, i]
+            for _ in range(20):
+                sent = rng.choice([-0.5, 0.5], len(weight))
+                operations = [
+                    Operation(Action.SYNAPSE, 2, j, i, -w, w * v)
+                    for j, (w, v) in enumerate(zip(weight, sent, strict=True))
+                ]
+                assert np.abs(deviations(net, x, operations)).max() <= answer.upper * (1 + 1e-9)
 
 
 def test_the_search_from_below_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def worst_in_box(
 
     Raises
     ------
-    InputError : as `worst_case` does; a set that the network cannot have; equivocation is not known here.
+    InputError : as `worst_case` does; a set that the network cannot have, or of neurons that equivocate.
 
     >>> import neurofail as nf
     >>> net = nf.Network.dense([[[1.0], [-1.0]], [[1.0, 2.0]]], [[0.0, 1.0], None], ["relu", "identity"])
@@ -113,13 +113,13 @@ def worst_in_box(
     _check(gap, time_limit, starts, seed)
     if not isinstance(fault, Fault):
         raise InputError(f"fault is {fault!r}; the search over a box takes one fault such as Crash()")
-    if isinstance(fault, Byzantine) and fault.equivocate:
-        raise InputError("the search over a box does not know equivocation; use equivocate=False")
     if failed is not None:
         if failures is not None or total is not None or at_most:
             raise InputError("give either counts of failures or failed (the set itself), not both")
         if fault.place != "neuron":
             raise InputError(f"failed lists neurons, and {fault.kind} is a fault of synapses; give counts")
+        if _equivocates(fault):
+            raise InputError("a given set does not know equivocation; give counts, or use equivocate=False")
         return _given(net, fault, failed, gap, time_limit, starts, seed)
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
     bound = bounds_of(net, budget)["best"]
@@ -206,6 +206,10 @@ def _answer(
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, found, boxes)
 
 
+def _equivocates(fault: Fault) -> bool:
+    return isinstance(fault, Byzantine) and fault.equivocate
+
+
 def _check(gap: object, time_limit: object, starts: object, seed: object) -> None:
     """InputError for options that have no meaning."""
     from neurofail.search.worst import check_ends
@@ -226,7 +230,9 @@ def _certify(
     net, fault = question.net, question.budget.faults[0]
     limit = min(bound, _limit(question, net.low, net.high, error, gap))
     until = time.monotonic() + time_limit  # from here on, for the first limit waits for a compiler
-    sets = given.every(net, question.budget) if net is question.original else None
+    # A set's own limit is of neurons that send everyone the same.
+    apart = net is not question.original or _equivocates(fault)
+    sets = None if apart else given.every(net, question.budget)
     if sets is None:
         return *_split(question, error, gap, limit, until), None
     left = until - time.monotonic()

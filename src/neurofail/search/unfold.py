@@ -55,12 +55,13 @@ class Unfolded:
 
     @property
     def _same(self) -> bool:
-        return self.net is self.original
+        """Whether failures are the same in both."""
+        return self.asked.faults[0].place == "neuron"
 
     @property
     def fallible(self) -> frozenset[int]:
         """The hidden layers of `net` in which failures count."""
-        return frozenset(range(1, self.net.depth + 1) if self._same else self.entered)
+        return frozenset(range(1, self.original.depth + 1) if self._same else self.entered)
 
     def problem(self, inputs: Array, rows: Array, offsets: Array, asked: npt.NDArray[np.bool_]) -> Problem:
         """The search's question, of objectives as `Problem` has them."""
@@ -146,6 +147,28 @@ def unfold(net: Network, fault: Fault, budget: Budget) -> Unfolded:
         Budget((_of_neurons(fault),), counts, budget.totals, budget.at_most),
         Network(weights, biases, phis, net.low, net.high),
         entered,
+    )
+
+
+def read_apart(question: Unfolded) -> Unfolded:
+    """The same question of neurons, with the outputs as a last hidden layer of identities.
+
+    A neuron that equivocates in the last hidden layer tells each output something else. An objective that
+    reads several outputs at once must read each as the neuron told it.
+    """
+    net, budget = question.net, question.budget
+    classes = net.widths[-1]
+    counts = None if budget.failures is None else tuple((*row, 0) for row in budget.failures)
+    return replace(
+        question,
+        budget=replace(budget, failures=counts),
+        net=Network(
+            (*net.weights, np.eye(classes)),
+            (*net.biases, np.zeros(classes)),
+            (*net.activations, Activation("identity")),
+            net.low,
+            net.high,
+        ),
     )
 
 

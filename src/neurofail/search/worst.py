@@ -17,7 +17,7 @@ from neurofail.errors import InputError
 from neurofail.faults import Byzantine, Fault
 from neurofail.network import Network, magnitude, positive, whole
 from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
-from neurofail.search.unfold import Unfolded, unfold
+from neurofail.search.unfold import Unfolded, read_apart, unfold
 
 if TYPE_CHECKING:
     from neurofail.search.problem import Problem
@@ -153,7 +153,7 @@ def worst_margin(
     """The smallest classification margin over all configurations and inputs: does any prediction change?
 
     The class of an input is the golden run's largest output (the first of equals). Parameters as for
-    `worst_case`; raises InputError as it does, for a network of one output, and for equivocation.
+    `worst_case`; raises InputError as it does, and for a network of one output.
 
     >>> import neurofail as nf
     >>> net = nf.Network.dense([np.eye(2), [[3.0, 0.0], [0.0, 2.0]]], None, ["relu", "identity"])
@@ -167,7 +167,7 @@ def worst_margin(
     if classes < 2:
         raise InputError("a classification margin needs two outputs; this network has one")
     if isinstance(fault, Byzantine) and fault.equivocate:
-        raise InputError("the margin search does not know equivocation; use equivocate=False")
+        question = read_apart(question)
     pairs = [(c, k) for c in range(classes) for k in range(classes) if c != k]
     own, other = (np.array(column) for column in zip(*pairs, strict=True))
     golden = net(given)
