@@ -75,6 +75,47 @@ def test_worst_says_by_its_exit_code_whether_epsilon_is_shown_to_hold(
     capsys.readouterr()
 
 
+def test_worst_margin_says_by_its_exit_code_whether_predictions_hold(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "worst NET --inputs X --quiet --margin --fault crash --failures"
+    for counts in ("0,0", "1,1"):
+        found = shown(files, capsys, command, counts)
+        answer = nf.worst_margin(NET, X, nf.Crash(), tuple(map(int, counts.split(","))))
+        assert (found["margin"], found["changes"]) == (answer.margin, answer.changes)
+        assert main(call(files, command, counts)) == (1 if answer.changes else 0)
+        assert "smallest margin" in capsys.readouterr().out
+    assert main(call(files, command, "1,1", "--epsilon", "1")) == 2
+    assert "--epsilon limits errors" in capsys.readouterr().err
+    open_ = dataclasses.replace(nf.worst_margin(NET, X, nf.Crash(), (0, 0)), exact=False, lower=-1.0)
+    for late, code in ((open_, 1), (dataclasses.replace(open_, interrupted=True), 3)):
+        monkeypatch.setattr("neurofail.search.worst_margin", lambda *_, _late=late, **__: _late)
+        assert main(call(files, command, "0,0")) == code
+
+
+def test_worst_goes_on_from_its_checkpoint(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = nf.Network.dense(
+        [np.random.default_rng(3).normal(size=s) for s in ((40, 8), (40, 40), (3, 40))],
+        None,
+        ["relu", "relu", "identity"],
+    )
+    net.save(files / "wide.npz")
+    np.save(files / "many.npy", np.random.default_rng(4).random((90, 8)))
+    asked = ["worst", str(files / "wide.npz"), "--inputs", str(files / "many.npy"), "--fault", "crash"]
+    asked += ["--failures", "3,0", "--quiet", "--json"]
+    kept = ["--checkpoint", str(files / "search.npz")]
+    assert main(asked) == 0
+    whole = capsys.readouterr().out
+    assert main([*asked, *kept, "--time-limit", "0"]) == 0
+    assert (files / "search.npz").exists()
+    assert not json.loads(capsys.readouterr().out)["exact"]
+    assert main([*asked, *kept]) == 0
+    assert capsys.readouterr().out == whole
+    assert not (files / "search.npz").exists()
+    assert main([*asked, "--checkpoint", str(files / "none" / "search.npz"), "--time-limit", "0"]) == 2
+    assert "search.npz" in capsys.readouterr().err
+
+
 def test_an_epsilon_that_is_exceeded_exits_with_1(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(call(files, RUN, "--epsilon", "0.0001")) == 1
     assert "EXCEEDED" in capsys.readouterr().out

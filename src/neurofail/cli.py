@@ -18,7 +18,7 @@ from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.tally import Array
 
 if TYPE_CHECKING:
-    from neurofail.search import WorstCase
+    from neurofail.search import WorstCase, WorstMargin
 
 HOLDS, EXCEEDED, UNUSABLE, INTERRUPTED = 0, 1, 2, 3
 
@@ -111,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_fault(worst)
     _add_counts(worst)
     worst.add_argument("--epsilon", type=float, help="the largest error to survive; exit code 1 if exceeded")
+    worst.add_argument("--margin", action="store_true", help="can any prediction change? exit code 1 if so")
     worst.add_argument("--time-limit", type=float, metavar="S", help="stop after so many seconds")
+    worst.add_argument("--checkpoint", metavar="FILE", help="keep a search that stops early; resume it there")
     worst.add_argument("--threads", type=int, help="all cores by default")
     worst.add_argument("--quiet", action="store_true", help="no progress line")
     worst.add_argument("--json", action="store_true", help="JSON on standard output")
@@ -271,19 +273,24 @@ def _worst(args: argparse.Namespace) -> int:
     from neurofail import report
     from neurofail.formats import load
     from neurofail.progress import closing
-    from neurofail.search import worst_case
+    from neurofail.search import worst_case, worst_margin
 
     net = load(args.model)
     inputs = _inputs(args.inputs, net)
     if args.epsilon is not None:
         magnitude(args.epsilon, "epsilon")
+        if args.margin:
+            raise InputError(
+                "--epsilon limits errors; with --margin, exit code 1 says that predictions change"
+            )
     with closing(quiet=args.quiet) as progress:
-        found = worst_case(
+        found = (worst_margin if args.margin else worst_case)(
             net,
             inputs,
             _fault(args),
             threads=args.threads,
             time_limit=args.time_limit,
+            checkpoint=args.checkpoint,
             progress=progress,
             **_asked(args),  # type: ignore[arg-type]  # argparse gave the types
         )
@@ -291,12 +298,22 @@ def _worst(args: argparse.Namespace) -> int:
         report.print_json("worst", found.to_dict())
     else:
         print(found)
-    if args.epsilon is not None and found.error > args.epsilon:
-        return EXCEEDED
-    if found.interrupted:
+    exceeded = _exceeded(found, args.epsilon)
+    if found.interrupted and not exceeded:
         return INTERRUPTED
-    # Out of time, and neither shown: who asked for epsilon must not take it for a promise.
-    return HOLDS if args.epsilon is None or found.upper <= args.epsilon or found.exact else EXCEEDED
+    # Out of time, and neither shown: who asked must not take it for a promise.
+    return HOLDS if exceeded is False else EXCEEDED
+
+
+def _exceeded(found: WorstCase | WorstMargin, epsilon: float | None) -> bool | None:
+    """Whether the answer is beyond what is allowed; None where that is not settled."""
+    from neurofail.search import WorstMargin
+
+    if isinstance(found, WorstMargin):
+        return found.changes
+    if epsilon is None or found.upper <= epsilon:
+        return False
+    return True if found.error > epsilon else False if found.exact else None
 
 
 def _tolerate(args: argparse.Namespace) -> int:

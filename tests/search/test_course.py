@@ -78,6 +78,33 @@ def test_checkpoint_of_another_question_is_refused(tmp_path: Path) -> None:
         nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path)
 
 
+def test_a_checkpoint_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (tmp_path / "missing" / "search.npz", tmp_path):
+        with pytest.raises(nf.InputError, match="cannot be written"):
+            nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path)
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    path = tmp_path / "search.npz"
+    with pytest.warns(UserWarning, match="was not written .No space left on device"):
+        early = nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, time_limit=0.0)
+    assert 0 < early.error <= early.upper < np.inf
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search.npz"
+    nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, time_limit=0.0)
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file.files}
+    del kept["course"]
+    np.savez(path, **kept)
+    with pytest.raises(nf.InputError, match="is damaged"):
+        nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path)
+
+
 def test_starting_from_the_answer_leaves_it_to_be_proven(full: nf.WorstCase) -> None:
     start = (full.input, full.configuration)
     again = nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, incumbent=start)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from neurofail.errors import InputError
 from neurofail.search.problem import Problem
@@ -22,6 +25,33 @@ def identity(problem: Problem, gap: float) -> str:
     for array in (problem.inputs, problem.rows, problem.offsets, problem.asked):
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def prepare(path: Path) -> None:
+    """InputError for a path where nothing can be kept: better before a long search than after it."""
+    try:
+        with _draft(path).open("wb"):
+            pass
+        _draft(path).unlink()
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+    except OSError as error:
+        raise InputError(
+            f"checkpoint {path} cannot be written ({error.strerror}); name a file in a folder of yours"
+        ) from None
+
+
+def keep(search: Search, path: Path) -> None:
+    """`save`, if the disk lets it: what was found so far is worth more than the file."""
+    try:
+        save(search, path)
+    except OSError as error:
+        _draft(path).unlink(missing_ok=True)
+        warnings.warn(f"checkpoint {path} was not written ({error.strerror})", stacklevel=2)
 
 
 def save(search: Search, path: Path) -> None:
@@ -41,7 +71,7 @@ def save(search: Search, path: Path) -> None:
         "high": np.concatenate([none, *(b.high for b in blocks)]),
     }
     best = search.best
-    draft = path.with_name(path.name + ".part")
+    draft = _draft(path)
     with draft.open("wb") as file:
         np.savez(
             file,
@@ -63,16 +93,24 @@ def load(search: Search, path: Path) -> None:
 
     Raises InputError for a file that is none of ours, or of another question.
     """
+    from neurofail.formats.arrays import read_npz
+
     try:
-        with np.load(path, allow_pickle=False) as file:
-            kept = {name: file[name] for name in file.files}
+        kept: dict[str, npt.NDArray[Any]] = dict(read_npz(path))
         known = str(kept["identity"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (InputError, KeyError) as error:
         raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to start afresh") from None
     if known != identity(search.problem, search.gap):
         raise InputError(
             f"checkpoint {path} belongs to another network, input, fault, count or gap; name another file"
         )
+    try:
+        _restore(search, kept)
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is damaged ({error}); delete it to start afresh") from None
+
+
+def _restore(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
     search.fresh, search.polished, search.nodes = (
         int(kept["course"][0]),
         bool(kept["course"][1]),

@@ -249,11 +249,13 @@ def _searched(
 
     search = Search(problem, fraction, threads or os.cpu_count() or 1)
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        kept.load(search, path)
+    if path is not None:
+        kept.prepare(path)
+        if path.exists():
+            kept.load(search, path)
     if incumbent is not None:
         search.start_from(*incumbent)
-    search.run(time_limit, progress, lambda: None if path is None else kept.save(search, path))
+    search.run(time_limit, progress, lambda: None if path is None else kept.keep(search, path))
     if path is not None and not search.open:
         path.unlink(missing_ok=True)
     return search
