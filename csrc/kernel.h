@@ -44,6 +44,7 @@ typedef struct nf_model {
     size_t category;
     size_t threshold;
     nf_packed *layer;
+    int64_t *order; /* by lane: its input */
     char *golden;
 } nf_model;
 
