@@ -29,6 +29,8 @@ Keep = Callable[[int, Records], None]
 
 # A unit of work: long enough that Python's part vanishes, short enough that Ctrl-C is answered at once.
 _UNIT_SECONDS = 0.05
+# A shorter one would cost more than the work that it leaves to another thread.
+_LEAST_SECONDS = 0.25e-3
 _MOST_CONFIGURATIONS = 1 << 16
 # A pessimistic first guess at the rate, in multiply-adds per second; measured from the first unit on.
 _FIRST_RATE = 2e9
@@ -202,11 +204,12 @@ class _Pace:
             wanted = max(wanted, threads)
         return min(blocks, wanted)
 
-    def size(self) -> int:
-        """Configurations of the next unit."""
-        wanted = int(self._rate * _UNIT_SECONDS / self._inputs)
-        self._last = max(1, min(wanted, 8 * self._last, self._most))
-        return self._last
+    def size(self, left: int, threads: int) -> int:
+        """Configurations of the next unit of those `left`: near the end, few enough for every thread."""
+        each_second = self._rate / self._inputs
+        self._last = max(1, min(int(each_second * _UNIT_SECONDS), 8 * self._last, self._most))
+        share = max(-(-left // threads), int(each_second * _LEAST_SECONDS))
+        return min(self._last, share, left)
 
     def learn(self, done: _Done) -> None:
         """Takes a unit's speed into account."""
@@ -347,9 +350,7 @@ def _campaign(
     def units() -> Iterator[_Unit]:
         at = start
         while at < stop:
-            size = min(pace.size(), stop - at)
-            if stop - at < 2 * threads * size:
-                size = max(1, min(size, -(-(stop - at) // threads)))
+            size = pace.size(stop - at, threads)
             for first, last in parts:
                 yield _Unit(at, size, first, last)
             at += size
