@@ -294,10 +294,17 @@ int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
         }
         pad(rows, count, plan->slots);
         int32_t size = quick ? sizes_of(&last)[0] : 0, *end = size ? positions_of(&last, 0) + size - 1 : NULL;
-        for (; end && *end + 1 < last.field[PLACES] && c + 1 < n; c++, rows += plan->slots) {
-            memcpy(rows + plan->slots, rows, (size_t)plan->slots * sizeof *rows);
-            rows[plan->slots + count - 1] += (int32_t)last.choice[VARIANTS];
-            ++*end;
+        int64_t run = end ? last.field[PLACES] - 1 - *end : 0;
+        run = run < n - 1 - c ? run : n - 1 - c;
+        if (run > 0) {
+            for (int slot = 0; slot < plan->slots; slot++) {
+                int32_t row = rows[slot], step = slot == count - 1 ? (int32_t)last.choice[VARIANTS] : 0;
+                for (int64_t i = 1; i <= run; i++)
+                    rows[i * plan->slots + slot] = row += step;
+            }
+            *end += (int32_t)run;
+            c += run;
+            rows += run * plan->slots;
         }
         int b = plan->blocks - 1;
         for (; b >= 0; b--) {
