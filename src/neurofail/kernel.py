@@ -147,6 +147,15 @@ class _Crew:
         self._epsilon = epsilon
         self._keep = keep
         self._local = threading.local()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # After an error or Ctrl-C only the units in flight are waited for.
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def work(self, unit: _Unit) -> _Done:
         """Runs one unit."""
@@ -165,24 +174,19 @@ class _Crew:
 
     def map(self, work: Callable[[Any], Any], units: Iterator[Any]) -> Iterator[Any]:
         """The results of `work` on every unit, in whatever order they are done."""
-        if self._threads == 1:
+        if self._pool is None:
             for unit in units:
                 yield work(unit)
             return
-        pool = ThreadPoolExecutor(self._threads)
         pending: set[Future[Any]] = set()
-        try:
-            for unit in units:
-                pending.add(pool.submit(work, unit))
-                if len(pending) >= 2 * self._threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while pending:
+        for unit in units:
+            pending.add(self._pool.submit(work, unit))
+            if len(pending) >= 2 * self._threads:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-        finally:
-            # After an error or Ctrl-C only the units in flight are waited for.
-            pool.shutdown(wait=True, cancel_futures=True)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
 
 
 class _Pace:
@@ -283,10 +287,11 @@ def run(
         return Tally.empty(setup)
     session = open_session(chosen, plan, x, setup.dtype)
     _refuse_overflow(net, x, setup.dtype)
-    crew = _Crew(session, crew_size, setup.epsilon, keep)
-    for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
-        pass
-    total = _campaign(session, crew, setup, start, stop, crew_size, progress, whole_inputs=keep is not None)
+    with _Crew(session, crew_size, setup.epsilon, keep) as crew:
+        for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
+            pass
+        whole_inputs = keep is not None
+        total = _campaign(session, crew, setup, start, stop, crew_size, progress, whole_inputs)
     row = _worst_input(session, total.worst)
     worst = replay(plan, x, total.worst, row, total.error)
     return Tally(
