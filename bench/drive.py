@@ -1,7 +1,7 @@
 """Runs a case over and over on an open session: the kernel proper, without the set-up of a campaign.
 
-The work is cut as `neurofail.run` cuts it (units of about 50 ms, shared out between threads), and each unit
-does all that a campaign does with it: makes its configurations, evaluates them, tallies them.
+The work is cut about as `neurofail.run` cuts it (units of about 50 ms, equally many for each thread), and
+each unit does all that a campaign does with it: makes its configurations, evaluates them, tallies them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ Unit = tuple[int, int, int, int]
 def _power(number: float) -> int:
     """The power of two nearest to a number, 1 or more."""
     return 1 << max(0, round(math.log2(max(number, 1.0))))
+
+
+def _cuts(start: int, stop: int, pieces: int) -> list[tuple[int, int]]:
+    """start .. stop cut into equal pieces, or into single ones."""
+    pieces = min(pieces, stop - start)
+    return list(pairwise(start + (stop - start) * i // pieces for i in range(pieces + 1)))
 
 
 class Drive:
@@ -62,20 +68,16 @@ class Drive:
         return time.thread_time() - began
 
     def _cut(self) -> list[Unit]:
-        """Units of a size that a slightly different guess does not change: powers of two."""
+        """Equal units, equally many for each thread, or the clock would show how uneven they are.
+
+        Their number, for a thread a power of two, is the same for slightly different guesses.
+        """
         of, blocks = self._case, self._session.blocks
-        size = self._rate * _UNIT_SECONDS / self._inputs
-        parts = 1
-        if of.configurations < 4 * self._threads or size < 1:
-            parts = min(blocks, max(self._threads, _power(of.configurations / size)))
-        most = min(_MOST_CONFIGURATIONS, -(-of.configurations // self._threads))
-        count = min(_power(size), most)
-        cuts = list(pairwise(blocks * i // parts for i in range(parts + 1)))
-        return [
-            (start, min(count, of.plan.count - start), first, last)
-            for start in range(of.start, of.plan.count, count)
-            for first, last in cuts
-        ]
+        wanted = max(of.evaluations / (self._rate * _UNIT_SECONDS), of.configurations / _MOST_CONFIGURATIONS)
+        pieces = self._threads * _power(wanted / self._threads)
+        if of.configurations < 4 * pieces:
+            return [(of.start, of.configurations, first, last) for first, last in _cuts(0, blocks, pieces)]
+        return [(start, stop - start, 0, blocks) for start, stop in _cuts(of.start, of.plan.count, pieces)]
 
     def _do(self, unit: Unit) -> tuple[float, int, int]:
         """Runs one unit; the largest error, and how many SDC and DUE."""
@@ -89,11 +91,10 @@ class Drive:
 
     def round(self, seconds: float) -> list[Unit]:
         """Units for about so long: some of a pass, or several whole passes."""
-        wanted = self._rate * self._threads * seconds
-        whole = wanted / self._case.evaluations
+        whole = self._rate * self._threads * seconds / self._case.evaluations
         if whole >= 1:
             return self.units * round(whole)
-        return self.units[: max(self._threads, round(whole * len(self.units)))]
+        return self.units[: self._threads * max(1, round(whole * len(self.units) / self._threads))]
 
     def evaluations(self, units: list[Unit]) -> int:
         """How many evaluations these units make."""
@@ -101,13 +102,18 @@ class Drive:
         return sum(count * self._inputs * (last - first) // blocks for _, count, first, last in units)
 
     def run(self, units: list[Unit]) -> None:
-        """Runs the units, shared out between the threads."""
-        if self._pool is None:
-            for unit in units:
+        """Runs the units; each thread takes the next one when it is free."""
+        left = iter(units)
+
+        def work() -> None:
+            for unit in left:
                 self._do(unit)
+
+        if self._pool is None:
+            work()
         else:
-            for _ in self._pool.map(self._do, units):
-                pass
+            for done in [self._pool.submit(work) for _ in range(self._threads)]:
+                done.result()
 
     def check(self) -> None:
         """One pass gives what `neurofail.run` gives; AssertionError if not."""

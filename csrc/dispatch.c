@@ -81,12 +81,12 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
 
 int64_t nf_model_blocks(const void *model) { return ((const nf_model *)model)->blocks; }
 
-int nf_model_golden(void *memory, int64_t first, int64_t last)
+int nf_model_golden(void *memory, int64_t first, int64_t last, int arrange)
 {
     nf_model *model = memory;
     if (!model || first < 0 || last < first || last > model->blocks)
         return NF_BAD_ARGUMENT;
-    find(model->isa, model->bits)->golden(model, first, last);
+    find(model->isa, model->bits)->golden(model, first, last, arrange);
     return NF_OK;
 }
 

@@ -44,6 +44,7 @@ typedef struct nf_model {
     size_t category;
     size_t threshold;
     nf_packed *layer;
+    int64_t *order; /* by lane: its input */
     char *golden;
 } nf_model;
 
@@ -52,7 +53,7 @@ typedef struct nf_kernel {
     int32_t lanes;
     size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs);
     void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const void *x, void *memory);
-    void (*golden)(nf_model *model, int64_t first, int64_t last);
+    void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);
     size_t (*workspace_bytes)(const nf_model *model, int slots);
     void (*evaluate)(const nf_model *model, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
                      const double *levels, int share, int64_t first, int64_t last, void *workspace,

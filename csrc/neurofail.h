@@ -105,8 +105,10 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
 /* Inputs are run in blocks of lanes; this is the number of blocks. */
 int64_t nf_model_blocks(const void *model);
 
-/* The golden run of blocks first .. last - 1. Blocks are independent: threads may share them out. */
-int nf_model_golden(void *model, int64_t first, int64_t last);
+/* The golden run of blocks first .. last - 1. Such ranges are independent: threads may share them out. With
+ * `arrange`, a range's inputs change places so that those with the same golden class lie together; it pays where
+ * neighbouring configurations fail in the last hidden layer, and changes nothing but the time they take. */
+int nf_model_golden(void *model, int64_t first, int64_t last, int arrange);
 
 /* The bytes (aligned to 64) that one thread needs to evaluate configurations of up to `slots` rows. */
 size_t nf_workspace_bytes(const void *model, int slots);

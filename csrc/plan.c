@@ -61,24 +61,29 @@ typedef struct stream {
     int left;
 } stream;
 
-static uint32_t next_word(stream *from)
+/* The next four words. */
+static void refill(stream *from)
 {
-    if (!from->left) {
-        uint32_t c[4], k[2] = {from->key[0], from->key[1]};
-        memcpy(c, from->counter, sizeof c);
-        for (int round = 0; round < 10; round++) {
-            uint64_t p = (uint64_t)0xD2511F53 * c[0], q = (uint64_t)0xCD9E8D57 * c[2];
-            c[0] = (uint32_t)(q >> 32) ^ c[1] ^ k[0];
-            c[1] = (uint32_t)q;
-            c[2] = (uint32_t)(p >> 32) ^ c[3] ^ k[1];
-            c[3] = (uint32_t)p;
-            k[0] += 0x9E3779B9;
-            k[1] += 0xBB67AE85;
-        }
-        memcpy(from->word, c, sizeof c);
-        from->counter[2]++;
-        from->left = 4;
+    uint32_t c[4], k[2] = {from->key[0], from->key[1]};
+    memcpy(c, from->counter, sizeof c);
+    for (int round = 0; round < 10; round++) {
+        uint64_t p = (uint64_t)0xD2511F53 * c[0], q = (uint64_t)0xCD9E8D57 * c[2];
+        c[0] = (uint32_t)(q >> 32) ^ c[1] ^ k[0];
+        c[1] = (uint32_t)q;
+        c[2] = (uint32_t)(p >> 32) ^ c[3] ^ k[1];
+        c[3] = (uint32_t)p;
+        k[0] += 0x9E3779B9;
+        k[1] += 0xBB67AE85;
     }
+    memcpy(from->word, c, sizeof c);
+    from->counter[2]++;
+    from->left = 4;
+}
+
+static inline uint32_t next_word(stream *from)
+{
+    if (!from->left)
+        refill(from);
     return from->word[4 - from->left--];
 }
 
@@ -120,21 +125,31 @@ static int32_t stratum_of(stream *from, const uint64_t *threshold, int64_t strat
     return (int32_t)low;
 }
 
-/* Floyd's algorithm, its members kept ascending. */
+/* Floyd's algorithm, its members kept ascending. Among few members no branch depends on what is drawn, for none
+ * could be predicted; many are moved at once. */
 static void subset(stream *from, int64_t places, int32_t size, int32_t *members)
 {
+    const int32_t few = 32;
     for (int32_t count = 0; count < size; count++) {
         int32_t last = (int32_t)(places - size + count);
-        int32_t drawn = (int32_t)below(from, (uint32_t)last + 1);
-        int i = count;
-        while (i > 0 && members[i - 1] > drawn)
-            i--;
-        if (i > 0 && members[i - 1] == drawn) {
-            members[count] = last;
+        int32_t added = (int32_t)below(from, (uint32_t)last + 1), rank = 0;
+        for (int32_t i = 0; i < count; i++)
+            rank += members[i] < added;
+        members[count] = last;
+        int known = members[rank] == added;
+        added = known ? last : added;
+        if (count >= few) {
+            rank = known ? count : rank;
+            memmove(members + rank + 1, members + rank, (size_t)(count - rank) * sizeof *members);
+            members[rank] = added;
             continue;
         }
-        memmove(members + i + 1, members + i, (size_t)(count - i) * sizeof *members);
-        members[i] = drawn;
+        for (int32_t i = 0; i < count; i++) {
+            int32_t member = members[i];
+            members[i] = member < added ? member : added;
+            added = member < added ? added : member;
+        }
+        members[count] = added;
     }
 }
 
@@ -279,10 +294,17 @@ int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
         }
         pad(rows, count, plan->slots);
         int32_t size = quick ? sizes_of(&last)[0] : 0, *end = size ? positions_of(&last, 0) + size - 1 : NULL;
-        for (; end && *end + 1 < last.field[PLACES] && c + 1 < n; c++, rows += plan->slots) {
-            memcpy(rows + plan->slots, rows, (size_t)plan->slots * sizeof *rows);
-            rows[plan->slots + count - 1] += (int32_t)last.choice[VARIANTS];
-            ++*end;
+        int64_t run = end ? last.field[PLACES] - 1 - *end : 0;
+        run = run < n - 1 - c ? run : n - 1 - c;
+        if (run > 0) {
+            for (int slot = 0; slot < plan->slots; slot++) {
+                int32_t row = rows[slot], step = slot == count - 1 ? (int32_t)last.choice[VARIANTS] : 0;
+                for (int64_t i = 1; i <= run; i++)
+                    rows[i * plan->slots + slot] = row += step;
+            }
+            *end += (int32_t)run;
+            c += run;
+            rows += run * plan->slots;
         }
         int b = plan->blocks - 1;
         for (; b >= 0; b--) {

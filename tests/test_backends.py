@@ -371,6 +371,34 @@ def test_blocks_of_inputs_add_up_to_the_whole(compiled: str) -> None:
             assert parts.sdc.tolist() == whole.sdc.tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_each_input_keeps_its_error_in_whatever_order_and_ranges_the_golden_run_is_made(
+    compiled: str, dtype: str
+) -> None:
+    # More inputs than a kernel arranges together, and no whole number of blocks.
+    net = random_network((2, 5, 4, 3), "relu", seed=6)
+    x = random_inputs(net, 2117)
+    plan = Exhaustive(net, Crash(), (1, 1))
+    shuffled = np.random.default_rng(0).permutation(len(x))
+    whole = evaluated(compiled, plan, x, dtype, plan.count, each=True)
+    other = evaluated(compiled, plan, x[shuffled], dtype, plan.count, each=True)
+    session = open_session(compiled, plan, x, dtype)
+    for first in range(0, session.blocks, 7):
+        session.golden(first, min(first + 7, session.blocks))
+    rows, levels = session.rows(0, plan.count)
+    pieces = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True)
+    assert whole.each is not None
+    assert other.each is not None
+    assert pieces.each is not None
+    assert len(np.unique(whole.each, axis=1).T) > 1000
+    assert other.each.tobytes() == whole.each[:, shuffled].tobytes()
+    assert pieces.each.tobytes() == whole.each.tobytes()
+    for found in (other, pieces):
+        assert found.errors.tobytes() == whole.errors.tobytes()
+        assert found.sdc.tolist() == whole.sdc.tolist()
+        assert found.due.tolist() == whole.due.tolist()
+
+
 def test_weights_beyond_float32_are_refused_there_and_served_in_float64(compiled: str) -> None:
     net = Network.dense([[[1e39]], [[1.0]]], None, ["identity", "identity"], (0.0, 1.0))
     plan = Exhaustive(net, Crash(), (1,))

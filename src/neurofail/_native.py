@@ -96,6 +96,8 @@ class Session:
         _check(lib.nf_sites_check(self._model, self._sites), "checking the site table")
         self._table = lowering.PlanTable.of(plan)
         self._share = self._table.seed is None
+        # Enumeration then runs along the last hidden layer, where blocks of like inputs are soon done.
+        self._arranged = self._share and bool((self._stage == 2 * (len(layers) - 1)).any())
         self._c_plan = self._plan_table()
         self._desk_size: int = lib.nf_workspace_bytes(self._model, self._table.slots)
 
@@ -129,7 +131,7 @@ class Session:
 
     def golden(self, first: int, last: int) -> None:
         """The golden run of input blocks first .. last - 1."""
-        _check(lib.nf_model_golden(self._model, first, last), "the golden run")
+        _check(lib.nf_model_golden(self._model, first, last, self._arranged), "the golden run")
 
     def rows(self, start: int, count: int) -> tuple[npt.NDArray[np.int32], Floats | None]:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""

@@ -29,6 +29,8 @@ Keep = Callable[[int, Records], None]
 
 # A unit of work: long enough that Python's part vanishes, short enough that Ctrl-C is answered at once.
 _UNIT_SECONDS = 0.05
+# A shorter one would cost more than the work that it leaves to another thread.
+_LEAST_SECONDS = 0.25e-3
 _MOST_CONFIGURATIONS = 1 << 16
 # A pessimistic first guess at the rate, in multiply-adds per second; measured from the first unit on.
 _FIRST_RATE = 2e9
@@ -145,6 +147,15 @@ class _Crew:
         self._epsilon = epsilon
         self._keep = keep
         self._local = threading.local()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # After an error or Ctrl-C only the units in flight are waited for.
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def work(self, unit: _Unit) -> _Done:
         """Runs one unit."""
@@ -163,24 +174,19 @@ class _Crew:
 
     def map(self, work: Callable[[Any], Any], units: Iterator[Any]) -> Iterator[Any]:
         """The results of `work` on every unit, in whatever order they are done."""
-        if self._threads == 1:
+        if self._pool is None:
             for unit in units:
                 yield work(unit)
             return
-        pool = ThreadPoolExecutor(self._threads)
         pending: set[Future[Any]] = set()
-        try:
-            for unit in units:
-                pending.add(pool.submit(work, unit))
-                if len(pending) >= 2 * self._threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while pending:
+        for unit in units:
+            pending.add(self._pool.submit(work, unit))
+            if len(pending) >= 2 * self._threads:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-        finally:
-            # After an error or Ctrl-C only the units in flight are waited for.
-            pool.shutdown(wait=True, cancel_futures=True)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
 
 
 class _Pace:
@@ -202,11 +208,12 @@ class _Pace:
             wanted = max(wanted, threads)
         return min(blocks, wanted)
 
-    def size(self) -> int:
-        """Configurations of the next unit."""
-        wanted = int(self._rate * _UNIT_SECONDS / self._inputs)
-        self._last = max(1, min(wanted, 8 * self._last, self._most))
-        return self._last
+    def size(self, left: int, threads: int) -> int:
+        """Configurations of the next unit of those `left`: near the end, few enough for every thread."""
+        each_second = self._rate / self._inputs
+        self._last = max(1, min(int(each_second * _UNIT_SECONDS), 8 * self._last, self._most))
+        share = max(-(-left // threads), int(each_second * _LEAST_SECONDS))
+        return min(self._last, share, left)
 
     def learn(self, done: _Done) -> None:
         """Takes a unit's speed into account."""
@@ -280,10 +287,11 @@ def run(
         return Tally.empty(setup)
     session = open_session(chosen, plan, x, setup.dtype)
     _refuse_overflow(net, x, setup.dtype)
-    crew = _Crew(session, crew_size, setup.epsilon, keep)
-    for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
-        pass
-    total = _campaign(session, crew, setup, start, stop, crew_size, progress, whole_inputs=keep is not None)
+    with _Crew(session, crew_size, setup.epsilon, keep) as crew:
+        for _ in crew.map(lambda part: session.golden(*part), iter(_golden_parts(session, crew_size))):
+            pass
+        whole_inputs = keep is not None
+        total = _campaign(session, crew, setup, start, stop, crew_size, progress, whole_inputs)
     row = _worst_input(session, total.worst)
     worst = replay(plan, x, total.worst, row, total.error)
     return Tally(
@@ -347,9 +355,7 @@ def _campaign(
     def units() -> Iterator[_Unit]:
         at = start
         while at < stop:
-            size = min(pace.size(), stop - at)
-            if stop - at < 2 * threads * size:
-                size = max(1, min(size, -(-(stop - at) // threads)))
+            size = pace.size(stop - at, threads)
             for first, last in parts:
                 yield _Unit(at, size, first, last)
             at += size
