@@ -294,19 +294,47 @@ def test_shards_grow_to_the_time_they_should_take() -> None:
     pace = campaign.Pace(5.0)
     left, sizes = 10**9, []
     for _ in range(12):
-        size = pace.wanted(left, 4)
+        start, stop = dyadic.at(0, pace.wanted(left, 4), left, left)
+        size = stop - start
         sizes.append(size)
         pace.learn(Outcome((0, size), {}, None, "", "", 0.02 + size / 10_000))
         left -= size
     assert sizes[0] == 64
     assert all(b <= 8 * a for a, b in pairwise(sizes))
     # 5 s at 10,000 a second; a campaign of 10^9 takes 25,000 s on 4 workers, so 10,000 files do for it.
-    assert sizes[-1] == pytest.approx(50_000, rel=0.01)
-    assert pace.wanted(400_000, 4) == pytest.approx(50_000, rel=0.01)
-    assert pace.wanted(100_000, 4) == 12_500
-    assert pace.wanted(100, 4) == pytest.approx(2000, rel=0.01)
+    # The power of two nearest to 50,000 is 65,536, from 46,341 on.
+    assert sizes[-1] == 65_536
+    near = 2**0.5
+    assert pace.wanted(400_000, 4) == pytest.approx(near * 50_000, rel=0.01)
+    assert pace.wanted(100_000, 4) == pytest.approx(near * 25_000, rel=0.01)
+    assert pace.wanted(100, 4) == pytest.approx(near * 2000, rel=0.01)
     # A plan of weeks makes longer shards, growing step by step.
-    assert pace.wanted(10**13, 4) == 8 * max(sizes)
+    assert pace.wanted(10**13, 4) == pytest.approx(near * 8 * max(sizes), rel=0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_workers_end_together(workers: int) -> None:
+    # A queue on paper: each worker takes the next shard when it is done, 20 ms of every shard are overhead.
+    count = workers * 30 * 12_500
+    pace, capacity, rate = campaign.Pace(1.0), 2 * workers, 12_500
+    at, left, free = 0, count, [0.0] * workers
+    out: list[tuple[float, Range, float]] = []
+    for _ in range(count):
+        while at < count and len(out) < capacity:
+            block = dyadic.at(at, pace.wanted(left, capacity), count, count)
+            at, left = block[1], count - block[1]
+            seconds = 0.02 + (block[1] - block[0]) / rate
+            begins = free.index(min(free))
+            free[begins] += seconds
+            out.append((free[begins], block, seconds))
+        if not out:
+            break
+        out.sort()
+        _, block, seconds = out.pop(0)
+        pace.learn(Outcome(block, {}, None, "", "", seconds))
+    assert not out
+    assert min(free) > max(free) - 0.3  # the last shard of the slowest is short
+    assert max(free) < 30 / 0.97  # of 30 s that the work itself takes
 
 
 def test_progress_tells_all_that_is_known(tmp_path: Path) -> None:

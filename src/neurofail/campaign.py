@@ -33,6 +33,8 @@ _GROWTH = 8
 _FILES = 10_000
 _LONGEST_SECONDS = 600.0
 _LEAST_SECONDS = 0.2
+# The grid takes the power of two below what is wanted: asked for this much more, it takes the nearest one.
+_NEAREST = math.sqrt(2)
 _PAUSE_SECONDS = 0.2
 
 Notice = Callable[[str], None]
@@ -51,11 +53,11 @@ class Pace:
         if not self._largest:
             return min(_FIRST, max(1, left // capacity))
         target = max(self._seconds, left / (self._rate * capacity * _FILES))
-        size = int(min(target, _LONGEST_SECONDS) * self._rate)
+        size = min(target, _LONGEST_SECONDS) * self._rate
         # Towards the end the shards get smaller, so that all workers finish together; but not so small that
         # their overhead outweighs it.
-        fair = max(left // (2 * capacity), int(min(_LEAST_SECONDS, self._seconds) * self._rate))
-        return max(1, min(size, _GROWTH * self._largest, fair))
+        fair = max(left / capacity, min(_LEAST_SECONDS, self._seconds) * self._rate)
+        return max(1, int(_NEAREST * min(size, _GROWTH * self._largest, fair)))
 
     def learn(self, outcome: Outcome) -> None:
         """Takes a shard's speed, in configurations per second, into account."""

@@ -265,7 +265,7 @@ class Dask:
     """A Dask cluster: a `distributed.Client`, or the address of a scheduler.
 
     The network and the inputs go to each worker once, those that join later included; the cluster's own
-    bookkeeping runs a lost worker's ranges again. Workers need neurofail installed.
+    bookkeeping runs a lost worker's ranges again. Scheduler and workers need neurofail installed.
     """
 
     scheduler: Client | str
