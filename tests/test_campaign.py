@@ -400,6 +400,35 @@ def test_every_record_is_kept_where_asked_for(tmp_path: Path) -> None:
         campaign.records(tmp_path / "without")
 
 
+def test_a_damaged_file_of_records_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    run(tmp_path, records=True)
+    whole = campaign.records(tmp_path)
+    victim = sorted((tmp_path / "records").iterdir())[-1]
+    good = victim.read_bytes()
+    for at in (len(good) // 3, len(good) - 6):
+        flipped = bytearray(good)
+        flipped[at] ^= 1
+        victim.write_bytes(bytes(flipped))
+        with pytest.raises(InputError, match=rf"{victim.name}: damaged; remove it and run"):
+            campaign.records(tmp_path)
+    victim.unlink()
+    run(tmp_path, records=True)
+    assert campaign.records(tmp_path).equals(whole)
+
+
+def test_what_pandas_is_needed_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for asked in (campaign.frame, campaign.records):
+        with pytest.raises(InputError, match=r"needs pandas: python -m pip install 'neurofail\[parquet\]'"):
+            asked(tmp_path)
+    with pytest.raises(InputError, match=r"keeping records needs pyarrow"):
+        run(tmp_path / "kept", records=True)
+
+
 def test_records_go_along_when_folders_are_joined(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("pandas")

@@ -82,6 +82,10 @@ def test_an_array_job_is_reported_and_joined(here: Path, capsys: pytest.CaptureF
     assert "still to run: configurations 0 to" in capsys.readouterr().out
     assert main(["merge", "part1", "part2", "--out", "two"]) == 3
     assert main(["merge", "two", "part3"]) == 0
+    next((here / "part1" / "shards").glob("*.json")).write_text("torn")
+    capsys.readouterr()
+    assert main(["merge", "part1", "--out", "lacking"]) == 3
+    assert re.fullmatch(r"neurofail: part1/shards/.*: damaged: torn.*\n", capsys.readouterr().err)
     assert Folder.open(here / "two").load()[0] == whole()
     capsys.readouterr()
     assert main(["report", "two", "--json"]) == 0
@@ -123,6 +127,13 @@ def test_what_is_for_folders_needs_one(here: Path, capsys: pytest.CaptureFixture
     for wrong in ("0/2", "3/2", "1", "a/b"):
         assert main([*SAMPLE, "--out", "c", "--shard", wrong]) == 2
         assert "must be I/N" in capsys.readouterr().err
+
+
+def test_a_folder_must_be_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (SAMPLE, ["merge", "c"]):
+        assert main([*command, "--out", ""]) == 2
+        assert capsys.readouterr().err.startswith("neurofail: argument --out: no folder is named")
+    assert sorted(p.name for p in here.iterdir()) == ["net.npz", "x.npy"]
 
 
 def test_until_stops_early(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +178,12 @@ def test_plan(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "running every configuration costs no more" in said
     assert "--failures 1,1 --sample" in said
     assert main(["plan", "net.npz"]) == 2
+    capsys.readouterr()
+    assert main(["plan", "--population", str(10**400), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["without_replacement"] == 9604
+    for goal in ("--margin", "--width"):
+        assert main(["plan", goal, "1e-300"]) == 2
+        assert "more than 2^63 - 1 configurations" in capsys.readouterr().err
 
 
 def test_strata_are_estimated_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,28 @@ def test_the_shards_of_a_killed_worker_are_run_again(client: Any, tmp_path: Path
     # Both workers are killed, one after the other: all that the cluster knew of the task dies with them.
     assert run(tmp_path, client, progress=kill).to_bytes() == WHOLE.to_bytes()
     assert not victims
+
+
+def test_a_result_that_dies_with_its_worker_before_it_is_fetched_is_run_again(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victims = list(client.run(os.getpid).values())
+    real = distributed.as_completed.next_batch
+
+    def next_batch(completed: Any) -> Any:
+        batch = real(completed)
+        if victims:
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+            victims.clear()
+            until = time.monotonic() + 10
+            while batch[0].status == "finished" and time.monotonic() < until:
+                time.sleep(0.001)
+            assert batch[0].status == "lost"
+        return batch
+
+    monkeypatch.setattr(distributed.as_completed, "next_batch", next_batch)
+    assert run(tmp_path, client).to_bytes() == WHOLE.to_bytes()
 
 
 class Failing(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed's class is untyped
@@ -173,5 +197,9 @@ def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"scheduler tcp://127\.0\.0\.1:1"):
         run(tmp_path, "tcp://127.0.0.1:1")
-    with pytest.raises(InputError, match="scheduler nonsense"):
-        run(tmp_path, "nonsense://x")
+    for nowhere in ("nonsense://x", "nonsense", "", "tcp://no.such.host.invalid:1"):
+        with pytest.raises(InputError, match=f"scheduler {nowhere}: "):
+            run(tmp_path, nowhere)
+    # No client was made, so none is left half made that would complain when it is collected.
+    gc.collect()
+    assert not [o for o in gc.get_objects() if isinstance(o, distributed.Client) and o.status != "closed"]

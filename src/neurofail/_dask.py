@@ -58,15 +58,27 @@ class Cluster:
 
     def results(self) -> Sequence[Outcome]:
         """What has come back; the cluster has by then run a lost worker's shards again."""
-        batch = self._completed.next_batch()
-        good = [future for future in batch if future.status == "finished"]
-        outcomes = list(self._client.gather(good))
-        for future in batch:
-            block, _ = self._out.pop(future.key)
-            if future.status == "cancelled":
-                raise CampaignError("the scheduler is gone; every finished shard is kept: run the same again")
-            if future.status == "error":
-                outcomes.append(Outcome(block, None, None, _reason(future.exception()), "", 0.0))
+        outcomes: list[Outcome] = []
+        while not outcomes:
+            batch = self._completed.next_batch()
+            done = [future for future in batch if future.status == "finished"]
+            outcomes += self._client.gather(done, errors="skip")
+            home = {outcome.block for outcome in outcomes}
+            for future in batch:
+                block, status = self._out[future.key][0], future.status
+                if block in home:
+                    pass
+                elif status == "error":
+                    outcomes.append(Outcome(block, None, None, _reason(future.exception()), "", 0.0))
+                elif status == "cancelled":
+                    raise CampaignError(
+                        "the scheduler is gone; every finished shard is kept: run the same again"
+                    )
+                else:
+                    # The result died with its worker before it was fetched: it will come again.
+                    self._completed.add(future)
+                    continue
+                del self._out[future.key]
         return outcomes
 
     def close(self) -> None:

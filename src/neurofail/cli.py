@@ -132,13 +132,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_folder(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("a campaign in a folder, which the same command resumes")
-    group.add_argument("--out", metavar="DIR", help="keep finished shards there")
+    group.add_argument("--out", type=_named, metavar="DIR", help="keep finished shards there")
     group.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, from 1 (array jobs)")
     group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on this Dask cluster")
     group.add_argument("--records", action="store_true", help="keep every configuration's record (Parquet)")
     group.add_argument(
         "--until", type=float, metavar="WIDTH", help="stop when the rates' 95 %% intervals are this narrow"
     )
+
+
+def _named(folder: str) -> str:
+    # What an unset variable leaves in a script would mean the current folder.
+    if not folder:
+        raise argparse.ArgumentTypeError("no folder is named")
+    return folder
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -150,7 +157,9 @@ def _shard(text: str) -> tuple[int, int]:
 def _add_campaigns(commands: argparse._SubParsersAction[_Parser]) -> None:
     merge = commands.add_parser("merge", help="join folders of one campaign, run in different places")
     merge.add_argument("folders", nargs="+", metavar="DIR")
-    merge.add_argument("--out", metavar="DIR", help="a new folder; the first one named by default")
+    merge.add_argument(
+        "--out", type=_named, metavar="DIR", help="a new folder; the first one named by default"
+    )
     merge.set_defaults(run=_merge)
 
     report = commands.add_parser("report", help="what a campaign's folder holds, against the bounds")
@@ -333,16 +342,17 @@ def _tolerate(args: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _say(line: str) -> None:
+    print(f"neurofail: {line}", file=sys.stderr)
+
+
 def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: Plan) -> int:
     from neurofail import commands
     from neurofail.folder import Folder
     from neurofail.progress import bar
 
-    def say(line: str) -> None:
-        print(f"neurofail: {line}", file=sys.stderr)
-
     with bar(plan.count, "configurations", quiet=args.quiet) as progress:
-        commands.run(args, net, inputs, plan, progress, say)
+        commands.run(args, net, inputs, plan, progress, _say)
     ladder = commands.show(Folder.open(args.out), args.json, "run", _exact(args, net, inputs))
     # What was asked is done, be it a part: whether the whole is, `report` says.
     return commands.code(ladder, True)
@@ -351,7 +361,7 @@ def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: 
 def _merge(args: argparse.Namespace) -> int:
     from neurofail import commands
 
-    return commands.merge(args)
+    return commands.merge(args, _say)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -274,6 +274,7 @@ class Dask:
     def crew(self, task: Task, progress: kernel.Progress | None) -> Iterator[Crew]:
         try:
             from distributed import Client
+            from distributed.comm import resolve_address
         except ImportError:
             raise InputError("a scheduler needs Dask: python -m pip install 'neurofail[dask]'") from None
         from neurofail._dask import Cluster
@@ -282,6 +283,7 @@ class Dask:
         mine = isinstance(client, str)
         if isinstance(client, str):
             try:
+                resolve_address(client)  # a client of no address would stay behind, half made
                 client = Client(client, timeout=_CONNECT_SECONDS, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise InputError(f"scheduler {self.scheduler}: {error}") from None

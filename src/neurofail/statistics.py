@@ -17,7 +17,7 @@ from math import comb, prod
 from neurofail.errors import InputError
 from neurofail.faults import Fault
 from neurofail.network import Network, whole
-from neurofail.plans import Plan, Sampled
+from neurofail.plans import LARGEST_SAMPLE, Plan, Sampled
 from neurofail.tally import Tally
 
 _MOST_STRATA = 10_000
@@ -213,20 +213,26 @@ def sample_size(
     >>> sample_size(0.01), sample_size(0.05), sample_size(0.05, population=1000)
     (9604, 385, 278)
     """
-    t = quantile(confidence)
-    _fraction(margin, "margin")
-    needed = t * t * _fraction(rate, "rate") * (1 - rate) / (margin * margin)
+    t = Fraction(quantile(confidence))
+    p = Fraction(_fraction(rate, "rate"))
+    needed = t * t * p * (1 - p) / Fraction(_fraction(margin, "margin")) ** 2
     if population is None:
-        return _up(needed)
+        return _drawable(_up(needed), f"margin is {margin}")
     size = whole(population, "population")
     if not size:
         raise InputError("population is 0; there is nothing to sample")
     return min(size, _up(size / (1 + (size - 1) / needed)))
 
 
-def _up(n: float) -> int:
+def _up(n: Fraction) -> int:
     """The next whole number, forgiving a last rounding of one that is whole."""
-    return max(1, math.ceil(n * (1 - 1e-12)))
+    return max(1, math.ceil(n * Fraction(1 - 1e-12)))
+
+
+def _drawable(size: int, what: str) -> int:
+    if size > LARGEST_SAMPLE:
+        raise InputError(f"{what}; that takes more than 2^63 - 1 configurations, the most that can be drawn")
+    return size
 
 
 def size_for_width(width: float, confidence: float = 0.95, rate: float = 0.5) -> int:
@@ -243,6 +249,7 @@ def size_for_width(width: float, confidence: float = 0.95, rate: float = 0.5) ->
     enough, few = 1, 0
     while wilson(rate * enough, enough, confidence).width > width:
         few, enough = enough, 2 * enough
+        _drawable(few, f"width is {width}")
     while enough - few > 1:
         middle = (few + enough) // 2
         if wilson(rate * middle, middle, confidence).width > width:
