@@ -42,6 +42,7 @@ def answered(task: Task, block: Range) -> Outcome:
     """A shard's outcome without running it: every configuration has error 0.5."""
     record = {
         "setup": task.setup.digest,
+        "neurofail": nf.__version__,
         "backend": "none",
         "ranges": [list(block)],
         "histogram": {"253": block[1] - block[0]},

@@ -242,12 +242,22 @@ def test_an_interrupted_campaign_is_resumed(tmp_path: Path, monkeypatch: pytest.
     assert run(tmp_path) == WHOLE
 
 
-def test_a_worker_with_another_question_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("setup", "0" * 64, "of another campaign"),
+        ("neurofail", "9.9", r"neurofail 9\.9 ran it, but this campaign is neurofail 0\.1\.0's"),
+    ],
+)
+def test_a_worker_with_another_question_or_version_is_refused(
+    name: str, value: str, says: str, tmp_path: Path
+) -> None:
     class Wrong(Broken):
         def results(self) -> list[Outcome]:
             outcome = work(self.task, self.out.pop(0), 1)  # type: ignore[arg-type]  # a Task
             assert outcome.record is not None
-            outcome.record["setup"] = "0" * 64
+            if outcome.block[0] == 64:
+                outcome.record[name] = value
             return [outcome]
 
     class Elsewhere(Breaking):
@@ -255,9 +265,11 @@ def test_a_worker_with_another_question_is_refused(tmp_path: Path) -> None:
         def crew(self, task: object, progress: object) -> Iterator[Broken]:
             yield Wrong(task, 0)
 
-    with pytest.raises(CampaignError, match="another campaign, or another version"):
+    with pytest.raises(CampaignError, match=rf"configurations 64 to 127 failed on (.|\n)*{says}"):
         run(tmp_path, executor=Elsewhere(0))
-    assert Folder.open(tmp_path).blocks() == []
+    # What others had out is waited for and kept.
+    assert [b[0] for b in Folder.open(tmp_path).blocks()] == [0, 128, 192]
+    assert run(tmp_path) == WHOLE
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,25 @@ def test_until_stops_early(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "still to run: configurations 1024 to 4999" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "says"),
+    [
+        (">&-", 0, ""),
+        (">/dev/null 2>&-", 0, ""),
+        ("| true", 0, ""),
+        (">/dev/full", 2, "neurofail: standard output: No space left on device\n"),
+    ],
+)
+def test_output_that_cannot_be_written(redirection: str, code: int, says: str, here: Path) -> None:
+    command = " ".join([sys.executable, "-m", "neurofail", *SAMPLE, "--out", "c", redirection])
+    env = {**os.environ, "PYTHONPATH": str(Path(nf.__file__).parents[1])}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, says)
+    assert Folder.open(here / "c").load()[0] == whole()
+
+
 def test_damage_is_said_on_standard_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SAMPLE, "--out", "c"])
     next((here / "c" / "shards").glob("*.json")).write_text("{")

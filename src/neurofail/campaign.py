@@ -6,6 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -194,8 +195,8 @@ class _Worker:
                 break
             for outcome in crew.results():
                 out -= 1
-                if outcome.failure:
-                    failed = failed or outcome
+                if reason := outcome.failure or self._stranger(outcome):
+                    failed = failed or replace(outcome, failure=reason)
                 else:
                     self._keep(outcome)
                 self._claims.release(outcome.block)
@@ -224,10 +225,20 @@ class _Worker:
                 left -= end - at
                 at = end
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _stranger(self, outcome: Outcome) -> str:
+        """Why a shard cannot be of this campaign; nothing where it can."""
         assert outcome.record is not None  # it did not fail
         if outcome.record.get("setup") != self._folder.setup.digest:
-            raise CampaignError(f"{outcome.machine} runs another campaign, or another version of neurofail")
+            return "it is a shard of another campaign"
+        if outcome.record.get("neurofail") != self._folder.version:
+            return (
+                f"neurofail {outcome.record.get('neurofail')} ran it, but this campaign is neurofail "
+                f"{self._folder.version}'s: install the same version there"
+            )
+        return ""
+
+    def _keep(self, outcome: Outcome) -> None:
+        assert outcome.record is not None  # it did not fail
         tally = Tally.from_dict(self._folder.setup, outcome.record)
         if outcome.kept is not None:
             self._folder.put_records(outcome.block, _parquet(outcome.block[0], outcome.kept))

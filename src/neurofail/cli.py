@@ -399,9 +399,17 @@ def _note(
     print(f"neurofail: note: {message}", file=sys.stderr)
 
 
+def _forget_stdout() -> None:
+    """Leaves nothing for Python to flush, and to complain about, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 holds, 1 epsilon exceeded, 2 unusable, 3 interrupted."""
     said = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     warnings.showwarning = _note
     try:
         args = _parser().parse_args(said)
@@ -416,9 +424,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurofail: {error}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
-        # The reader has left; what it wanted it has. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has left; what it wanted it has.
+        _forget_stdout()
         return HOLDS
+    except OSError as error:
+        _forget_stdout()
+        print(f"neurofail: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
     except MemoryError:
         print("neurofail: not enough memory for this; run fewer inputs at a time", file=sys.stderr)
         return UNUSABLE

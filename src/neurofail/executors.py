@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from neurofail import kernel
+from neurofail import __version__, kernel
 from neurofail.dyadic import Range
 from neurofail.errors import InputError
 from neurofail.network import Network
@@ -117,6 +117,7 @@ def work(task: Task, block: Range, threads: int | None, progress: kernel.Progres
     record = tally.to_dict()
     # The setup is known at the other end; its digest is enough to tell another one.
     record["setup"] = tally.setup.digest
+    record["neurofail"] = __version__
     return Outcome(block, record, _joined(kept), "", machine, time.perf_counter() - began)
 
 
