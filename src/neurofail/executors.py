@@ -274,18 +274,16 @@ class Dask:
     @contextmanager
     def crew(self, task: Task, progress: kernel.Progress | None) -> Iterator[Crew]:
         try:
-            from distributed import Client
-            from distributed.comm import resolve_address
+            import distributed  # noqa: F401  # only whether it is there
         except ImportError:
             raise InputError("a scheduler needs Dask: python -m pip install 'neurofail[dask]'") from None
-        from neurofail._dask import Cluster
+        from neurofail._dask import Cluster, reach
 
         client = self.scheduler
         mine = isinstance(client, str)
         if isinstance(client, str):
             try:
-                resolve_address(client)  # a client of no address would stay behind, half made
-                client = Client(client, timeout=_CONNECT_SECONDS, set_as_default=False)
+                client = reach(client, _CONNECT_SECONDS)
             except (OSError, ValueError) as error:
                 raise InputError(f"scheduler {self.scheduler}: {error}") from None
         try:
