@@ -98,7 +98,10 @@ def test_the_slurm_script_of_the_readme(here: Path) -> None:
     script = re.search(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", README.read_text(), re.DOTALL)
     assert script, "the README has no array script"
     text = script.group(1)
-    assert re.search(r"#SBATCH --array=1-\d+", text)
+    array, parts = re.search(r"#SBATCH --array=1-(\d+)", text), re.search(r"\$\{PARTS:-(\d+)\}", text)
+    assert array
+    assert parts
+    assert array.group(1) == parts.group(1)
     (here / "job.sh").write_text(text)
     (here / "model.npz").write_bytes((here / "net.npz").read_bytes())
     bin_ = here / "bin"
@@ -111,7 +114,8 @@ def test_the_slurm_script_of_the_readme(here: Path) -> None:
             "PATH": f"{bin_}:{os.environ['PATH']}",
             "PYTHONPATH": str(Path(nf.__file__).parents[1]),
             "SLURM_ARRAY_TASK_ID": str(task),
-            "SLURM_ARRAY_TASK_COUNT": "3",
+            "SLURM_ARRAY_TASK_COUNT": "1",  # each is submitted alone
+            "PARTS": "3",
             "SLURM_CPUS_PER_TASK": "1",
             "SAMPLE": "3000",
         }
