@@ -10,6 +10,7 @@ Needs the extra `dask`. Each prints one JSON object.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import statistics
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from workloads import WORKLOADS
 import neurofail as nf
 from neurofail import _dask, campaign, kernel
 from neurofail.dyadic import Range
-from neurofail.executors import Dask, Executor, Outcome, Task
+from neurofail.executors import Dask, Executor, Outcome, Task, work
 from neurofail.tally import Sum
 
 NET = nf.Network.dense([np.eye(4), np.ones((2, 4))], None, ["relu", "identity"])
@@ -40,6 +42,7 @@ def answered(task: Task, block: Range) -> Outcome:
     """A shard's outcome without running it: every configuration has error 0.5."""
     record = {
         "setup": task.setup.digest,
+        "neurofail": nf.__version__,
         "backend": "none",
         "ranges": [list(block)],
         "histogram": {"253": block[1] - block[0]},
@@ -122,18 +125,16 @@ def trivial(shards: int, executor: Executor) -> dict[str, object]:
     }
 
 
+# What Dask does beside the work, turned down as the README says.
+_CALM = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "10s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+}
 _CLUSTER = """
 import sys
-import dask
 from distributed import LocalCluster
-# What Dask does beside the work: by default 14 % of a core for two workers that do nothing (measured here),
-# which on two cores is taken from them.
-dask.config.set({
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.system-monitor.interval": "10s",
-    "distributed.worker.memory.monitor-interval": "10s",
-    "distributed.admin.tick.interval": "1s",
-})
 if __name__ == "__main__":
     with LocalCluster(
         n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), dashboard_address=None
@@ -151,6 +152,7 @@ def cluster(workers: int, threads: int) -> Iterator[tuple[Client, int]]:
         script.flush()
         process = subprocess.Popen(
             [sys.executable, script.name, str(workers), str(threads)],
+            env={**os.environ, **_CALM},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -177,22 +179,39 @@ def clustered(shards: int, threads: int = 16) -> dict[str, object]:
         return {**found, "scheduler_cpu_ms_per_shard": 1e3 * (cpu_of(scheduler) - before) / shards}
 
 
+def alone(task: Task, blocks: Sequence[Range]) -> float:
+    """The seconds that a process takes for these shards, one after the other."""
+    began = time.perf_counter()
+    for block in blocks:
+        assert not work(task, block, 1).failure
+    return time.perf_counter() - began
+
+
+def bare(processes: int, task: Task, blocks: Sequence[Range]) -> float:
+    """Configurations per second of processes that run these shards each, with nothing to coordinate them."""
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        wait([pool.submit(alone, task, blocks[:1]) for _ in range(processes)])
+        seconds = [pool.submit(alone, task, blocks) for _ in range(processes)]
+        count = sum(stop - start for start, stop in blocks)
+        return sum(count / each.result() for each in seconds)
+
+
 def scaling(configurations: int = 1_000_000, rounds: int = 3) -> dict[str, object]:
     """W3 over one worker and over two, in shards of about a second; each round in both orders.
 
     `efficiency` is what the clock says of the whole; where driver, scheduler and workers share the cores, it
     falls with what the first two use (`overhead`, in cores) and with what two workers take from each other
     (`shard_rates`, configurations per second inside a shard). `busy` is the share of the workers' time that
-    went into shards: what scheduling leaves idle.
+    went into shards: what scheduling leaves idle. `bare` is the rate of as many processes that run such
+    shards with nothing to coordinate them: their efficiency is the machine's, and two workers reach `of_bare`
+    of their rate.
     """
     workload = WORKLOADS["W3"]
     net, inputs = workload.network("sigmoid"), workload.draw_inputs()
+    names = ("rates", "busy", "overhead", "shard_rates", "bare")
+    seen: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in names}
 
-    busy: dict[int, list[float]] = {1: [], 2: []}
-    overhead: dict[int, list[float]] = {1: [], 2: []}
-    shard_rates: dict[int, list[float]] = {1: [], 2: []}
-
-    def timed(workers: int, count: int) -> float:
+    def timed(workers: int, count: int) -> None:
         plan = nf.Sampled(net, nf.Crash(), workload.failures, count=count, seed=1)
         with (
             cluster(workers, 1) as (client, scheduler),
@@ -202,27 +221,31 @@ def scaling(configurations: int = 1_000_000, rounds: int = 3) -> dict[str, objec
             began, spent = time.perf_counter(), time.process_time() + cpu_of(scheduler)
             tally = campaign.run(net, inputs, plan, f"{out}/run", executor=Dask(client), shard_seconds=1.0)
             seconds = time.perf_counter() - began
-            overhead[workers].append((time.process_time() + cpu_of(scheduler) - spent) / seconds)
+            seen["overhead"][workers].append((time.process_time() + cpu_of(scheduler) - spent) / seconds)
             assert tally.complete
-            inside = sum(shard.seconds for shard in campaign.Folder.open(f"{out}/run").shards())
-            busy[workers].append(inside / (workers * seconds))
-            shard_rates[workers].append(count / inside)
-        return count / seconds
+            shards = list(campaign.Folder.open(f"{out}/run").shards())
+        inside = sum(shard.seconds for shard in shards)
+        seen["rates"][workers].append(count / seconds)
+        seen["busy"][workers].append(inside / (workers * seconds))
+        seen["shard_rates"][workers].append(count / inside)
+        longest = max(shards, key=lambda shard: shard.tally.count).range
+        task = Task(net, inputs, tally.setup.describe(), "auto", keep=False)
+        seen["bare"][workers].append(bare(workers, task, [longest] * 5))
 
-    rates: dict[int, list[float]] = {1: [], 2: []}
     for i in range(rounds):
         for workers in (1, 2) if i % 2 else (2, 1):
-            rates[workers].append(timed(workers, configurations * workers))
-    one, two = (statistics.median(rates[w]) for w in (1, 2))
-    pairs = [b / (2 * a) for a, b in zip(rates[1], rates[2], strict=True)]
+            timed(workers, configurations * workers)
+    efficiencies = {
+        name: [b / (2 * a) for a, b in zip(seen[name][1], seen[name][2], strict=True)]
+        for name in ("rates", "bare")
+    }
+    of_bare = [b / a for a, b in zip(seen["bare"][2], seen["rates"][2], strict=True)]
     return {
-        "one": one,
-        "two": two,
-        "efficiency": statistics.median(pairs),
-        "efficiencies": pairs,
-        "busy": busy,
-        "overhead": overhead,
-        "shard_rates": shard_rates,
+        "efficiency": statistics.median(efficiencies["rates"]),
+        "bare_efficiency": statistics.median(efficiencies["bare"]),
+        "of_bare": statistics.median(of_bare),
+        "efficiencies": efficiencies,
+        **seen,
     }
 
 

@@ -242,12 +242,22 @@ def test_an_interrupted_campaign_is_resumed(tmp_path: Path, monkeypatch: pytest.
     assert run(tmp_path) == WHOLE
 
 
-def test_a_worker_with_another_question_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("setup", "0" * 64, "of another campaign"),
+        ("neurofail", "9.9", r"neurofail 9\.9 ran it, but this campaign is neurofail 0\.1\.0's"),
+    ],
+)
+def test_a_worker_with_another_question_or_version_is_refused(
+    name: str, value: str, says: str, tmp_path: Path
+) -> None:
     class Wrong(Broken):
         def results(self) -> list[Outcome]:
             outcome = work(self.task, self.out.pop(0), 1)  # type: ignore[arg-type]  # a Task
             assert outcome.record is not None
-            outcome.record["setup"] = "0" * 64
+            if outcome.block[0] == 64:
+                outcome.record[name] = value
             return [outcome]
 
     class Elsewhere(Breaking):
@@ -255,9 +265,11 @@ def test_a_worker_with_another_question_is_refused(tmp_path: Path) -> None:
         def crew(self, task: object, progress: object) -> Iterator[Broken]:
             yield Wrong(task, 0)
 
-    with pytest.raises(CampaignError, match="another campaign, or another version"):
+    with pytest.raises(CampaignError, match=rf"configurations 64 to 127 failed on (.|\n)*{says}"):
         run(tmp_path, executor=Elsewhere(0))
-    assert Folder.open(tmp_path).blocks() == []
+    # What others had out is waited for and kept.
+    assert [b[0] for b in Folder.open(tmp_path).blocks()] == [0, 128, 192]
+    assert run(tmp_path) == WHOLE
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,19 +306,47 @@ def test_shards_grow_to_the_time_they_should_take() -> None:
     pace = campaign.Pace(5.0)
     left, sizes = 10**9, []
     for _ in range(12):
-        size = pace.wanted(left, 4)
+        start, stop = dyadic.at(0, pace.wanted(left, 4), left, left)
+        size = stop - start
         sizes.append(size)
         pace.learn(Outcome((0, size), {}, None, "", "", 0.02 + size / 10_000))
         left -= size
     assert sizes[0] == 64
     assert all(b <= 8 * a for a, b in pairwise(sizes))
     # 5 s at 10,000 a second; a campaign of 10^9 takes 25,000 s on 4 workers, so 10,000 files do for it.
-    assert sizes[-1] == pytest.approx(50_000, rel=0.01)
-    assert pace.wanted(400_000, 4) == pytest.approx(50_000, rel=0.01)
-    assert pace.wanted(100_000, 4) == 12_500
-    assert pace.wanted(100, 4) == pytest.approx(2000, rel=0.01)
+    # The power of two nearest to 50,000 is 65,536, from 46,341 on.
+    assert sizes[-1] == 65_536
+    near = 2**0.5
+    assert pace.wanted(400_000, 4) == pytest.approx(near * 50_000, rel=0.01)
+    assert pace.wanted(100_000, 4) == pytest.approx(near * 25_000, rel=0.01)
+    assert pace.wanted(100, 4) == pytest.approx(near * 2000, rel=0.01)
     # A plan of weeks makes longer shards, growing step by step.
-    assert pace.wanted(10**13, 4) == 8 * max(sizes)
+    assert pace.wanted(10**13, 4) == pytest.approx(near * 8 * max(sizes), rel=0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_workers_end_together(workers: int) -> None:
+    # A queue on paper: each worker takes the next shard when it is done, 20 ms of every shard are overhead.
+    count = workers * 30 * 12_500
+    pace, capacity, rate = campaign.Pace(1.0), 2 * workers, 12_500
+    at, left, free = 0, count, [0.0] * workers
+    out: list[tuple[float, Range, float]] = []
+    for _ in range(count):
+        while at < count and len(out) < capacity:
+            block = dyadic.at(at, pace.wanted(left, capacity), count, count)
+            at, left = block[1], count - block[1]
+            seconds = 0.02 + (block[1] - block[0]) / rate
+            begins = free.index(min(free))
+            free[begins] += seconds
+            out.append((free[begins], block, seconds))
+        if not out:
+            break
+        out.sort()
+        _, block, seconds = out.pop(0)
+        pace.learn(Outcome(block, {}, None, "", "", seconds))
+    assert not out
+    assert min(free) > max(free) - 0.3  # the last shard of the slowest is short
+    assert max(free) < 30 / 0.97  # of 30 s that the work itself takes
 
 
 def test_progress_tells_all_that_is_known(tmp_path: Path) -> None:
@@ -370,6 +410,35 @@ def test_every_record_is_kept_where_asked_for(tmp_path: Path) -> None:
     run(tmp_path / "without")
     with pytest.raises(InputError, match="without keeping records"):
         campaign.records(tmp_path / "without")
+
+
+def test_a_damaged_file_of_records_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    run(tmp_path, records=True)
+    whole = campaign.records(tmp_path)
+    victim = sorted((tmp_path / "records").iterdir())[-1]
+    good = victim.read_bytes()
+    for at in (len(good) // 3, len(good) - 6):
+        flipped = bytearray(good)
+        flipped[at] ^= 1
+        victim.write_bytes(bytes(flipped))
+        with pytest.raises(InputError, match=rf"{victim.name}: damaged; remove it and run"):
+            campaign.records(tmp_path)
+    victim.unlink()
+    run(tmp_path, records=True)
+    assert campaign.records(tmp_path).equals(whole)
+
+
+def test_what_pandas_is_needed_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for asked in (campaign.frame, campaign.records):
+        with pytest.raises(InputError, match=r"needs pandas: python -m pip install 'neurofail\[parquet\]'"):
+            asked(tmp_path)
+    with pytest.raises(InputError, match=r"keeping records needs pyarrow"):
+        run(tmp_path / "kept", records=True)
 
 
 def test_records_go_along_when_folders_are_joined(tmp_path: Path) -> None:

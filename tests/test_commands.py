@@ -82,6 +82,10 @@ def test_an_array_job_is_reported_and_joined(here: Path, capsys: pytest.CaptureF
     assert "still to run: configurations 0 to" in capsys.readouterr().out
     assert main(["merge", "part1", "part2", "--out", "two"]) == 3
     assert main(["merge", "two", "part3"]) == 0
+    next((here / "part1" / "shards").glob("*.json")).write_text("torn")
+    capsys.readouterr()
+    assert main(["merge", "part1", "--out", "lacking"]) == 3
+    assert re.fullmatch(r"neurofail: part1/shards/.*: damaged: torn.*\n", capsys.readouterr().err)
     assert Folder.open(here / "two").load()[0] == whole()
     capsys.readouterr()
     assert main(["report", "two", "--json"]) == 0
@@ -94,7 +98,10 @@ def test_the_slurm_script_of_the_readme(here: Path) -> None:
     script = re.search(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", README.read_text(), re.DOTALL)
     assert script, "the README has no array script"
     text = script.group(1)
-    assert re.search(r"#SBATCH --array=1-\d+", text)
+    array, parts = re.search(r"#SBATCH --array=1-(\d+)", text), re.search(r"\$\{PARTS:-(\d+)\}", text)
+    assert array
+    assert parts
+    assert array.group(1) == parts.group(1)
     (here / "job.sh").write_text(text)
     (here / "model.npz").write_bytes((here / "net.npz").read_bytes())
     bin_ = here / "bin"
@@ -107,7 +114,8 @@ def test_the_slurm_script_of_the_readme(here: Path) -> None:
             "PATH": f"{bin_}:{os.environ['PATH']}",
             "PYTHONPATH": str(Path(nf.__file__).parents[1]),
             "SLURM_ARRAY_TASK_ID": str(task),
-            "SLURM_ARRAY_TASK_COUNT": "3",
+            "SLURM_ARRAY_TASK_COUNT": "1",  # each is submitted alone
+            "PARTS": "3",
             "SLURM_CPUS_PER_TASK": "1",
             "SAMPLE": "3000",
         }
@@ -125,10 +133,36 @@ def test_what_is_for_folders_needs_one(here: Path, capsys: pytest.CaptureFixture
         assert "must be I/N" in capsys.readouterr().err
 
 
+def test_a_folder_must_be_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (SAMPLE, ["merge", "c"]):
+        assert main([*command, "--out", ""]) == 2
+        assert capsys.readouterr().err.startswith("neurofail: argument --out: no folder is named")
+    assert sorted(p.name for p in here.iterdir()) == ["net.npz", "x.npy"]
+
+
 def test_until_stops_early(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SAMPLE, "--out", "c", "--until", "0.2"]) == 0
     assert Folder.open(here / "c").load()[0].count == 1024
     assert "still to run: configurations 1024 to 4999" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "says"),
+    [
+        (">&-", 0, ""),
+        (">/dev/null 2>&-", 0, ""),
+        ("| true", 0, ""),
+        (">/dev/full", 2, "neurofail: standard output: No space left on device\n"),
+    ],
+)
+def test_output_that_cannot_be_written(redirection: str, code: int, says: str, here: Path) -> None:
+    command = " ".join([sys.executable, "-m", "neurofail", *SAMPLE, "--out", "c", redirection])
+    env = {**os.environ, "PYTHONPATH": str(Path(nf.__file__).parents[1])}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, says)
+    assert Folder.open(here / "c").load()[0] == whole()
 
 
 def test_damage_is_said_on_standard_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +201,12 @@ def test_plan(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "running every configuration costs no more" in said
     assert "--failures 1,1 --sample" in said
     assert main(["plan", "net.npz"]) == 2
+    capsys.readouterr()
+    assert main(["plan", "--population", str(10**400), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["without_replacement"] == 9604
+    for goal in ("--margin", "--width"):
+        assert main(["plan", goal, "1e-300"]) == 2
+        assert "more than 2^63 - 1 configurations" in capsys.readouterr().err
 
 
 def test_strata_are_estimated_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

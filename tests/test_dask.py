@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +87,63 @@ def test_the_shards_of_a_killed_worker_are_run_again(client: Any, tmp_path: Path
     # Both workers are killed, one after the other: all that the cluster knew of the task dies with them.
     assert run(tmp_path, client, progress=kill).to_bytes() == WHOLE.to_bytes()
     assert not victims
+
+
+def test_a_result_that_dies_with_its_worker_before_it_is_fetched_is_run_again(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victims = list(client.run(os.getpid).values())
+    real = distributed.as_completed.next_batch
+
+    def next_batch(completed: Any) -> Any:
+        batch = real(completed)
+        if victims:
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+            victims.clear()
+            until = time.monotonic() + 10
+            while batch[0].status == "finished" and time.monotonic() < until:
+                time.sleep(0.001)
+            assert batch[0].status == "lost"
+        return batch
+
+    monkeypatch.setattr(distributed.as_completed, "next_batch", next_batch)
+    assert run(tmp_path, client).to_bytes() == WHOLE.to_bytes()
+
+
+class Unreadable:
+    """A task that no worker can read."""
+
+    def __init__(self, task: object) -> None:
+        pass
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return importlib.import_module, ("no_such_module",)
+
+
+def test_a_worker_that_cannot_take_the_task_is_one_line(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plugin(Unreadable, distributed.WorkerPlugin):  # type: ignore[misc]  # untyped
+        pass
+
+    monkeypatch.setattr("neurofail._dask._Briefing", Plugin)
+    with pytest.raises(InputError, match=r"cannot take the task: ModuleNotFound.* need neurofail") as caught:
+        run(tmp_path, client)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scheduler_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 1.0)
+    with two_workers() as cluster:
+
+        def leave(done: int, total: Sum) -> None:
+            if done > 3000:
+                cluster.close()
+
+        with pytest.raises(CampaignError, match="the scheduler is gone; every finished shard is kept"):
+            run(tmp_path, cluster.scheduler_address, progress=leave)
+    assert campaign.run(NET, INPUTS, PLAN, tmp_path, epsilon=0.3) == WHOLE
 
 
 class Failing(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed's class is untyped
@@ -173,5 +234,13 @@ def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"scheduler tcp://127\.0\.0\.1:1"):
         run(tmp_path, "tcp://127.0.0.1:1")
-    with pytest.raises(InputError, match="scheduler nonsense"):
-        run(tmp_path, "nonsense://x")
+    for nowhere in ("nonsense://x", "nonsense", "", "tcp://no.such.host.invalid:1"):
+        with pytest.raises(InputError, match=f"scheduler {nowhere}: "):
+            run(tmp_path, nowhere)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"{address}: .* does not answer as a Dask scheduler"):
+            run(tmp_path, address)
+    # No client was made, so none is left half made that would complain when it is collected.
+    gc.collect()
+    assert not [o for o in gc.get_objects() if isinstance(o, distributed.Client) and o.status != "closed"]

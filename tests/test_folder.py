@@ -133,6 +133,15 @@ def deep(path: Path) -> None:
     path.write_bytes(b"[" * 100_000)
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def huge(path: Path) -> None:
+    os.truncate(path, 1 << 40)
+
+
 def renamed(path: Path) -> None:
     path.rename(path.with_name("0128-0129.json"))
 
@@ -199,7 +208,7 @@ FORGERIES = [
 
 
 @pytest.mark.parametrize(
-    "damage", [flip, torn, empty, deep, renamed, *FORGERIES], ids=lambda damage: damage.__name__
+    "damage", [flip, torn, empty, deep, pipe, huge, renamed, *FORGERIES], ids=lambda damage: damage.__name__
 )
 def test_a_damaged_shard_is_named_set_aside_and_run_again(
     damage: Callable[[Path], None], tmp_path: Path
@@ -257,6 +266,25 @@ def test_a_damaged_manifest_or_data_file_is_named(name: str, tmp_path: Path) -> 
     torn(tmp_path / name)
     with pytest.raises(InputError, match=name):
         Folder.open(tmp_path)
+
+
+def test_a_manifest_of_a_terabyte_is_not_read(tmp_path: Path) -> None:
+    run(tmp_path)
+    huge(tmp_path / "manifest.json")
+    with pytest.raises(InputError, match=r"manifest\.json: not a file of this kind"):
+        Folder.open(tmp_path)
+
+
+def test_damage_does_not_stand_in_the_way_of_a_good_copy(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(tmp_path / name)
+    # The same shard damaged where it is to go, and a large one that hides small ones where it comes from.
+    torn(Folder.open(tmp_path / "a").shard_path((0, 64)))
+    Folder.open(tmp_path / "b").shard_path((0, 1024)).write_bytes(b"torn")
+    said: list[str] = []
+    joined = campaign.merge([tmp_path / "a", tmp_path / "b"], notice=said.append)
+    assert joined.load() == (WHOLE, [])
+    assert ["0000-0064" in said[0], "0000-1024" in said[1], len(said)] == [True, True, 2]
 
 
 def test_a_network_put_in_from_elsewhere_is_noticed(tmp_path: Path) -> None:
@@ -337,6 +365,14 @@ def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
         assert run(disk / "whole") == WHOLE
     finally:
         os.system(f"umount {disk}")
+
+
+@pytest.mark.parametrize(
+    "path", ["/dev/null/c", "/proc/c", "a" * 300], ids=["under a file", "no place", "long"]
+)
+def test_a_path_that_cannot_be_is_no_full_disk(path: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written \(.*\); name a folder that can"):
+        run(tmp_path / path)
 
 
 def test_no_permission_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

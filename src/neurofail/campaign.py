@@ -6,9 +6,11 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,8 @@ _GROWTH = 8
 _FILES = 10_000
 _LONGEST_SECONDS = 600.0
 _LEAST_SECONDS = 0.2
+# The grid takes the power of two below what is wanted: asked for this much more, it takes the nearest one.
+_NEAREST = math.sqrt(2)
 _PAUSE_SECONDS = 0.2
 
 Notice = Callable[[str], None]
@@ -51,11 +55,11 @@ class Pace:
         if not self._largest:
             return min(_FIRST, max(1, left // capacity))
         target = max(self._seconds, left / (self._rate * capacity * _FILES))
-        size = int(min(target, _LONGEST_SECONDS) * self._rate)
+        size = min(target, _LONGEST_SECONDS) * self._rate
         # Towards the end the shards get smaller, so that all workers finish together; but not so small that
         # their overhead outweighs it.
-        fair = max(left // (2 * capacity), int(min(_LEAST_SECONDS, self._seconds) * self._rate))
-        return max(1, min(size, _GROWTH * self._largest, fair))
+        fair = max(left / capacity, min(_LEAST_SECONDS, self._seconds) * self._rate)
+        return max(1, int(_NEAREST * min(size, _GROWTH * self._largest, fair)))
 
     def learn(self, outcome: Outcome) -> None:
         """Takes a shard's speed, in configurations per second, into account."""
@@ -114,7 +118,7 @@ def run(
     if width is not None and (not isinstance(plan, Sampled) or not 0 < width < 1 or shard != (1, 1)):
         raise InputError("stopping at an interval's width takes a whole sampled plan and a width in (0, 1)")
     if records:
-        _pyarrow()
+        _extra("pyarrow", "keeping records")
     # An empty range: nothing runs, but every argument is checked.
     setup = kernel.run(net, inputs, plan, backend, dtype, stop=0, epsilon=epsilon).setup
     folder = Folder.create(out, setup, records=records)
@@ -191,8 +195,8 @@ class _Worker:
                 break
             for outcome in crew.results():
                 out -= 1
-                if outcome.failure:
-                    failed = failed or outcome
+                if reason := outcome.failure or self._stranger(outcome):
+                    failed = failed or replace(outcome, failure=reason)
                 else:
                     self._keep(outcome)
                 self._claims.release(outcome.block)
@@ -221,10 +225,20 @@ class _Worker:
                 left -= end - at
                 at = end
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _stranger(self, outcome: Outcome) -> str:
+        """Why a shard cannot be of this campaign; nothing where it can."""
         assert outcome.record is not None  # it did not fail
         if outcome.record.get("setup") != self._folder.setup.digest:
-            raise CampaignError(f"{outcome.machine} runs another campaign, or another version of neurofail")
+            return "it is a shard of another campaign"
+        if outcome.record.get("neurofail") != self._folder.version:
+            return (
+                f"neurofail {outcome.record.get('neurofail')} ran it, but this campaign is neurofail "
+                f"{self._folder.version}'s: install the same version there"
+            )
+        return ""
+
+    def _keep(self, outcome: Outcome) -> None:
+        assert outcome.record is not None  # it did not fail
         tally = Tally.from_dict(self._folder.setup, outcome.record)
         if outcome.kept is not None:
             self._folder.put_records(outcome.block, _parquet(outcome.block[0], outcome.kept))
@@ -242,27 +256,32 @@ class _Worker:
         self._progress(self.total.count + done, so_far)
 
 
-def merge(paths: Sequence[str | Path], out: str | Path | None = None) -> Folder:
+def merge(
+    paths: Sequence[str | Path], out: str | Path | None = None, *, notice: Notice = lambda _: None
+) -> Folder:
     """Joins folders of one campaign into `out`, or into the first of them.
 
-    Shards that lie inside larger ones are left out, so nothing is counted twice. Raises InputError for
-    folders of different campaigns, naming what differs.
+    Shards that lie inside larger ones are left out, so nothing is counted twice; `notice` is told in one line
+    about each damaged one. Raises InputError for folders of different campaigns, naming what differs.
     """
     if not paths:
         raise InputError("name at least one campaign folder")
     folders = [Folder.open(path) for path in paths]
     first = folders[0]
     target = first if out is None else Folder.create(out, first.setup, records=first.records)
+    # A damaged shard of the target must not stand in the way of a good one.
+    said = target.load(mend=True)[1]
     for folder in folders:
         if folder.path != target.path:
-            target.adopt(folder)
+            said += target.adopt(folder)
+    for line in said:
+        notice(line)
     return target
 
 
 def frame(path: str | Path) -> pandas.DataFrame:
     """The shards of a campaign, a row each: range, counts, worst error, backend, machine, seconds."""
-    import pandas as pd
-
+    pd = _extra("pandas", "a table")
     folder = Folder.open(path)
     rows = []
     for shard in folder.shards():
@@ -292,25 +311,29 @@ def frame(path: str | Path) -> pandas.DataFrame:
 def records(path: str | Path) -> pandas.DataFrame:
     """Every configuration's record: index, worst error, its input, on how many inputs it caused SDC or DUE.
 
-    Raises InputError for a campaign that was run without `records=True`.
+    Raises InputError for a campaign that was run without `records=True`, or a damaged file.
     """
-    import pandas as pd
-
+    pd = _extra("pandas", "a table")
     folder = Folder.open(path)
     if not folder.records:
         raise InputError(f"{path}: this campaign was run without keeping records")
-    return pd.concat(
-        [pd.read_parquet(folder.records_path(shard.range)) for shard in folder.shards()], ignore_index=True
-    )
+    _extra("pyarrow", "reading records")
+    tables = []
+    for shard in folder.shards():
+        file = folder.records_path(shard.range)
+        try:
+            tables.append(pd.read_parquet(file, page_checksum_verification=True))
+        except (OSError, ValueError):  # Arrow's errors are these, in several lines
+            raise InputError(f"{file}: damaged; remove it and run the campaign again") from None
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _pyarrow() -> None:
+def _extra(module: str, what: str) -> Any:
+    """A module of the extra `parquet`."""
     try:
-        import pyarrow  # noqa: F401  # only whether it is there
+        return import_module(module)
     except ImportError:
-        raise InputError(
-            "keeping records needs pyarrow: python -m pip install 'neurofail[parquet]'"
-        ) from None
+        raise InputError(f"{what} needs {module}: python -m pip install 'neurofail[parquet]'") from None
 
 
 def _parquet(start: int, kept: Kept) -> bytes:
@@ -325,5 +348,5 @@ def _parquet(start: int, kept: Kept) -> bytes:
         {"index": index, "error": kept.errors, "input": kept.inputs, "sdc": kept.sdc, "due": kept.due}
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, write_page_checksum=True)
     return buffer.getvalue()

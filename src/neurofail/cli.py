@@ -134,13 +134,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_folder(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("a campaign in a folder, which the same command resumes")
-    group.add_argument("--out", metavar="DIR", help="keep finished shards there")
+    group.add_argument("--out", type=_named, metavar="DIR", help="keep finished shards there")
     group.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, from 1 (array jobs)")
     group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on this Dask cluster")
     group.add_argument("--records", action="store_true", help="keep every configuration's record (Parquet)")
     group.add_argument(
         "--until", type=float, metavar="WIDTH", help="stop when the rates' 95 %% intervals are this narrow"
     )
+
+
+def _named(folder: str) -> str:
+    # What an unset variable leaves in a script would mean the current folder.
+    if not folder:
+        raise argparse.ArgumentTypeError("no folder is named")
+    return folder
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -152,7 +159,9 @@ def _shard(text: str) -> tuple[int, int]:
 def _add_campaigns(commands: argparse._SubParsersAction[_Parser]) -> None:
     merge = commands.add_parser("merge", help="join folders of one campaign, run in different places")
     merge.add_argument("folders", nargs="+", metavar="DIR")
-    merge.add_argument("--out", metavar="DIR", help="a new folder; the first one named by default")
+    merge.add_argument(
+        "--out", type=_named, metavar="DIR", help="a new folder; the first one named by default"
+    )
     merge.set_defaults(run=_merge)
 
     report = commands.add_parser("report", help="what a campaign's folder holds, against the bounds")
@@ -350,16 +359,17 @@ def _tolerate(args: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _say(line: str) -> None:
+    print(f"neurofail: {line}", file=sys.stderr)
+
+
 def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: Plan) -> int:
     from neurofail import commands
     from neurofail.folder import Folder
     from neurofail.progress import bar
 
-    def say(line: str) -> None:
-        print(f"neurofail: {line}", file=sys.stderr)
-
     with bar(plan.count, "configurations", quiet=args.quiet) as progress:
-        commands.run(args, net, inputs, plan, progress, say)
+        commands.run(args, net, inputs, plan, progress, _say)
     ladder = commands.show(Folder.open(args.out), args.json, "run", _exact(args, net, inputs))
     # What was asked is done, be it a part: whether the whole is, `report` says.
     return commands.code(ladder, True)
@@ -368,7 +378,7 @@ def _run_in_folder(args: argparse.Namespace, net: Network, inputs: Array, plan: 
 def _merge(args: argparse.Namespace) -> int:
     from neurofail import commands
 
-    return commands.merge(args)
+    return commands.merge(args, _say)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -406,9 +416,17 @@ def _note(
     print(f"neurofail: note: {message}", file=sys.stderr)
 
 
+def _forget_stdout() -> None:
+    """Leaves nothing for Python to flush, and to complain about, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 holds, 1 epsilon exceeded, 2 unusable, 3 interrupted."""
     said = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     warnings.showwarning = _note
     try:
         args = _parser().parse_args(said)
@@ -423,9 +441,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurofail: {error}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
-        # The reader has left; what it wanted it has. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has left; what it wanted it has.
+        _forget_stdout()
         return HOLDS
+    except OSError as error:
+        _forget_stdout()
+        print(f"neurofail: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
     except MemoryError:
         print("neurofail: not enough memory for this; run fewer inputs at a time", file=sys.stderr)
         return UNUSABLE

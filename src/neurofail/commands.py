@@ -142,9 +142,9 @@ def show_folders(args: argparse.Namespace) -> int:
     return max(code(ladder, complete) for ladder in ladders)
 
 
-def merge(args: argparse.Namespace) -> int:
+def merge(args: argparse.Namespace, notice: campaign.Notice) -> int:
     """`neurofail merge DIR...`: joins folders into --out, or into the first."""
-    folder = campaign.merge(args.folders, args.out)
+    folder = campaign.merge(args.folders, args.out, notice=notice)
     ladder = show(folder, args.json, "merge")
     return code(ladder, ladder is not None and ladder.tally.complete)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from neurofail import kernel
+from neurofail import __version__, kernel
 from neurofail.dyadic import Range
 from neurofail.errors import InputError
 from neurofail.network import Network
@@ -117,6 +117,7 @@ def work(task: Task, block: Range, threads: int | None, progress: kernel.Progres
     record = tally.to_dict()
     # The setup is known at the other end; its digest is enough to tell another one.
     record["setup"] = tally.setup.digest
+    record["neurofail"] = __version__
     return Outcome(block, record, _joined(kept), "", machine, time.perf_counter() - began)
 
 
@@ -265,7 +266,7 @@ class Dask:
     """A Dask cluster: a `distributed.Client`, or the address of a scheduler.
 
     The network and the inputs go to each worker once, those that join later included; the cluster's own
-    bookkeeping runs a lost worker's ranges again. Workers need neurofail installed.
+    bookkeeping runs a lost worker's ranges again. Scheduler and workers need neurofail installed.
     """
 
     scheduler: Client | str
@@ -273,16 +274,16 @@ class Dask:
     @contextmanager
     def crew(self, task: Task, progress: kernel.Progress | None) -> Iterator[Crew]:
         try:
-            from distributed import Client
+            import distributed  # noqa: F401  # only whether it is there
         except ImportError:
             raise InputError("a scheduler needs Dask: python -m pip install 'neurofail[dask]'") from None
-        from neurofail._dask import Cluster
+        from neurofail._dask import Cluster, reach
 
         client = self.scheduler
         mine = isinstance(client, str)
         if isinstance(client, str):
             try:
-                client = Client(client, timeout=_CONNECT_SECONDS, set_as_default=False)
+                client = reach(client, _CONNECT_SECONDS)
             except (OSError, ValueError) as error:
                 raise InputError(f"scheduler {self.scheduler}: {error}") from None
         try:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 
 from neurofail import __version__, dyadic
 from neurofail.dyadic import Range
@@ -33,6 +34,13 @@ from neurofail.tally import Setup, Tally, differing, replay
 FORMAT = 1
 # A witness replayed elsewhere may differ in the last digits: matrix products add up in another order.
 _SAME = 1e-9
+# Manifests and shard files are kilobytes; what is far larger is none, and is not read into memory.
+_LARGEST = 1 << 26
+# What no waiting cures: the path itself is not one for a campaign.
+_NO_PLACE = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,13 @@ def _sealed(record: dict[str, object]) -> bytes:
     return canonical({**record, "checksum": sha256(canonical(record)).hexdigest()})
 
 
-def _unsealed(data: bytes) -> dict[str, object]:
-    """The record that `_sealed` wrote; InputError if a bit of it has changed."""
+def _unsealed(path: Path) -> dict[str, object]:
+    """The record that `_sealed` wrote there; InputError if a bit of it has changed."""
+    status = path.stat()
+    if not S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+        raise InputError("not a file of this kind")
     try:
-        record = json.loads(data)
+        record = json.loads(path.read_bytes())
         seal = record.pop("checksum")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError("torn or not a file of this kind") from None
@@ -251,7 +262,7 @@ class Folder:
         """The shard with this range; InputError if its file is damaged."""
         path = self.shard_path(block)
         try:
-            record = _unsealed(path.read_bytes())
+            record = _unsealed(path)
             if record.get("format") != FORMAT or record.get("campaign") != self.setup.digest:
                 raise InputError("it belongs to another campaign")
             tally = Tally.from_dict(self.setup, record["tally"])  # type: ignore[arg-type]  # checked there
@@ -333,21 +344,30 @@ class Folder:
                 if pid.isdecimal() and not _alive(int(pid)):
                     left.unlink(missing_ok=True)
 
-    def adopt(self, other: Folder) -> int:
-        """Copies the other folder's shards that this one lacks; how many. InputError if campaigns differ."""
+    def adopt(self, other: Folder) -> list[str]:
+        """Copies the other folder's shards that this one lacks; what is wrong with those left behind.
+
+        Raises InputError if the campaigns differ.
+        """
         if other.manifest() != self.manifest():
             raise InputError(
                 f"{other.path} holds another campaign than {self.path}: "
                 f"{_difference(other.manifest(), self.manifest())}"
             )
-        adopted = 0
-        for shard in other.shards():
-            if self.has(shard.range) is None:
-                if self.records:
-                    self.put_records(shard.range, other.records_path(shard.range).read_bytes())
-                self.put(shard)
-                adopted += 1
-        return adopted
+        left = []
+        # The largest first: what lies inside one that is good is then held, inside a damaged one it counts.
+        for block in sorted(other._listed(), key=lambda r: (r[0] - r[1], r)):
+            if self.has(block) is not None:
+                continue
+            try:
+                shard = other.get(block)
+            except InputError as error:
+                left.append(str(error))
+                continue
+            if self.records:
+                self.put_records(block, other.records_path(block).read_bytes())
+            self.put(shard)
+        return left
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -370,7 +390,7 @@ def _manifest(path: Path) -> dict[str, object]:
     """The manifest of a campaign's folder, checked in form."""
     file = path / "manifest.json"
     try:
-        record = _unsealed(file.read_bytes())
+        record = _unsealed(file)
     except OSError as error:
         raise InputError(f"{path}: no campaign is here ({file.name}: {error.strerror})") from None
     except InputError as error:
@@ -397,6 +417,7 @@ def _short(value: object) -> str:
 def storage_error(path: Path, error: OSError) -> InputError | CampaignError:
     """An error of the file system in words."""
     reason = error.strerror or str(error)
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in _NO_PLACE:
         return InputError(f"{path}: cannot be written ({reason}); name a folder that can")
-    return CampaignError(f"{path}: {reason}; every finished shard is kept: make room and run the same again")
+    then = "make room and run" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "run"
+    return CampaignError(f"{path}: {reason}; every finished shard is kept: {then} the same again")

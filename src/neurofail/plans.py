@@ -28,6 +28,7 @@ from neurofail.sites import Operation, Operations
 
 # A stratum count beyond this would make a plan's own table the burden; ask for totals instead.
 _MOST_STRATA = 1 << 20
+LARGEST_SAMPLE = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -426,7 +427,7 @@ class Sampled(Plan):
         super().__init__(net, Budget.of(net, fault, failures, total=total, at_most=at_most))
         self.count = whole(count, "count")
         self.seed = whole(seed, "seed")
-        if not 1 <= self.count < 1 << 63:
+        if not 1 <= self.count <= LARGEST_SAMPLE:
             raise InputError(f"count is {count}; a sampled plan draws between 1 and 2^63 - 1 configurations")
         if self.seed >= 1 << 64:
             raise InputError(f"seed is {seed}; it must be below 2^64")

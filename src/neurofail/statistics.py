@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from math import comb, prod
 
 from neurofail.errors import InputError
 from neurofail.faults import Fault
 from neurofail.network import Network, whole
-from neurofail.plans import Plan, Sampled
+from neurofail.plans import LARGEST_SAMPLE, Plan, Sampled
 from neurofail.tally import Tally
 
 _MOST_STRATA = 10_000
@@ -79,12 +80,19 @@ def quantile(confidence: float) -> float:
 def wilson(
     successes: float, trials: float, confidence: float = 0.95, population: int | None = None
 ) -> Interval:
-    """The score interval of a rate (E. B. Wilson, JASA 22, 1927).
+    """The score interval of a rate (E. B. Wilson, JASA 22, 1927), widened near 0 and 1.
+
+    As it stands, the score interval covers 84 % instead of 95 where a fifth of a success is expected: its
+    lower limit is too high for few successes. After L. D. Brown, T. T. Cai and A. DasGupta ("Interval
+    estimation for a binomial proportion", Statistical Science 16(2), 2001, 4.1.1) a limit is never inside the
+    exact one-sided limit of the same confidence. (Theirs is the Poisson distribution's, for up to three
+    successes; this is the binomial's, wherever it is the wider one, which is up to nine or so.) At every rate
+    the interval at 95 % then covers at least 93 % from 150 trials on, and 91 % of fewer.
 
     `population`: the number of configurations there are, when the trials were drawn from them without
     replacement; the interval then closes as the sample nears the whole (the finite-population correction:
-    n counts as n (N - 1) / (N - n)). `Sampled` draws with replacement, to which no correction applies.
-    Raises InputError for counts that cannot be.
+    n counts as n (N - 1) / (N - n)), and ends at whole configurations. `Sampled` draws with replacement, to
+    which no correction applies. Raises InputError for counts that cannot be.
 
     >>> interval = wilson(10, 100)
     >>> round(interval.low, 4), round(interval.high, 4)
@@ -101,10 +109,13 @@ def wilson(
         n *= (population - 1) / (population - trials)
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    # At 0 and 1 the formula ends there, but for its last rounding.
-    return Interval(
-        0.0 if rate == 0 else max(0.0, centre - half), 1.0 if rate == 1 else min(1.0, centre + half)
-    )
+    widest = _exact(rate * n, n, 1 - confidence)
+    low, high = min(centre - half, widest.low), max(centre + half, widest.high)
+    if population is not None:
+        low = math.floor(Fraction(low) * population) / population
+        high = math.ceil(Fraction(high) * population) / population
+    # At 0 and 1 the score interval ends there, but for its last rounding.
+    return Interval(0.0 if rate == 0 else max(0.0, low), 1.0 if rate == 1 else min(1.0, high))
 
 
 def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
@@ -117,9 +128,13 @@ def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -
     (0.049, 0.1762)
     """
     _share(successes, trials)
+    return _exact(successes, trials, (1 - _fraction(confidence, "confidence")) / 2)
+
+
+def _exact(successes: float, trials: float, tail: float) -> Interval:
+    """The limits beyond which so few, or so many, successes have at most the probability `tail`."""
     from scipy.stats import beta
 
-    tail = (1 - _fraction(confidence, "confidence")) / 2
     low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
     high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
     return Interval(low, high)
@@ -198,20 +213,26 @@ def sample_size(
     >>> sample_size(0.01), sample_size(0.05), sample_size(0.05, population=1000)
     (9604, 385, 278)
     """
-    t = quantile(confidence)
-    _fraction(margin, "margin")
-    needed = t * t * _fraction(rate, "rate") * (1 - rate) / (margin * margin)
+    t = Fraction(quantile(confidence))
+    p = Fraction(_fraction(rate, "rate"))
+    needed = t * t * p * (1 - p) / Fraction(_fraction(margin, "margin")) ** 2
     if population is None:
-        return _up(needed)
+        return _drawable(_up(needed), f"margin is {margin}")
     size = whole(population, "population")
     if not size:
         raise InputError("population is 0; there is nothing to sample")
     return min(size, _up(size / (1 + (size - 1) / needed)))
 
 
-def _up(n: float) -> int:
+def _up(n: Fraction) -> int:
     """The next whole number, forgiving a last rounding of one that is whole."""
-    return max(1, math.ceil(n * (1 - 1e-12)))
+    return max(1, math.ceil(n * Fraction(1 - 1e-12)))
+
+
+def _drawable(size: int, what: str) -> int:
+    if size > LARGEST_SAMPLE:
+        raise InputError(f"{what}; that takes more than 2^63 - 1 configurations, the most that can be drawn")
+    return size
 
 
 def size_for_width(width: float, confidence: float = 0.95, rate: float = 0.5) -> int:
@@ -228,6 +249,7 @@ def size_for_width(width: float, confidence: float = 0.95, rate: float = 0.5) ->
     enough, few = 1, 0
     while wilson(rate * enough, enough, confidence).width > width:
         few, enough = enough, 2 * enough
+        _drawable(few, f"width is {width}")
     while enough - few > 1:
         middle = (few + enough) // 2
         if wilson(rate * middle, middle, confidence).width > width:
@@ -306,7 +328,9 @@ def stratified(
 
     The intervals take the effective sample size p (1 - p) / variance (E. L. Korn and B. I. Graubard, Survey
     Methodology 24, 1998), with the strata's rates shrunk by half a success and half a failure in the
-    variance, so that a stratum without success does not count as known for certain.
+    variance, so that a stratum without success does not count as known for certain. They cover what they say
+    where strata are sampled in proportion to their weights; with 50 draws of one half and 5,000 of the other,
+    some 88 %.
 
     >>> stratified([0.75, 0.25], [(10, 100), (50, 100)]).value
     0.2
