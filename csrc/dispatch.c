@@ -146,19 +146,22 @@ int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc
     const int octave = 4, lowest = -64, bins = 512;
     if (n < 0 || !errors || !sdc || !due || !totals)
         return NF_BAD_ARGUMENT;
+    /* On the stack, where the compiler sees that no two of these are the same number. */
+    nf_totals sum = *totals;
     for (int64_t i = 0; i < n; i++) {
-        if (totals->worst < 0 || errors[i] > totals->error) {
-            totals->worst = offset + i;
-            totals->error = errors[i];
+        if (sum.worst < 0 || errors[i] > sum.error) {
+            sum.worst = offset + i;
+            sum.error = errors[i];
         }
-        totals->sdc += sdc[i];
-        totals->due += due[i];
-        totals->exceeded += errors[i] > epsilon;
+        sum.sdc += sdc[i];
+        sum.due += due[i];
+        sum.exceeded += errors[i] > epsilon;
         /* The exponent and the two leading bits of the fraction number the quarter octaves. */
         int64_t pattern, bin;
         memcpy(&pattern, &errors[i], sizeof pattern);
         bin = (pattern >> 50) - (int64_t)(1023 + lowest) * octave + 1;
-        totals->histogram[bin < 1 ? 0 : bin > bins ? bins + 1 : bin]++;
+        sum.histogram[bin < 1 ? 0 : bin > bins ? bins + 1 : bin]++;
     }
+    *totals = sum;
     return NF_OK;
 }
