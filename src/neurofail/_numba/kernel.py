@@ -20,6 +20,7 @@ from neurofail._numba.lanes import (
     equal,
     fma,
     greater,
+    higher,
     inner,
     larger,
     largest,
@@ -54,12 +55,13 @@ _NEVER = -2
 
 @inner
 def classify(work: Any, golden: Any) -> None:
-    """The golden class of each lane, the gaps of the other outputs to it, and the error that cannot close the
-    smallest gap, taken low enough for every rounding on the way.
+    """The golden class of each lane, its weights, the gaps of the other outputs to it, and the error that
+    cannot close the smallest gap, taken low enough for every rounding on the way.
     """
     lanes = block(golden)
     outputs = work.neurons[work.layers]
-    gap = at(golden, work.gap)
+    gap, own = at(golden, work.gap), at(golden, work.own)
+    columns = at(work.weights, work.columns[work.layers])
     for lane in range(lanes):
         best = 0
         for k in range(1, outputs):
@@ -74,6 +76,8 @@ def classify(work: Any, golden: Any) -> None:
                 margin = min(margin, -float(gap[k * lanes + lane]))
         safe = (margin / 2 - 8 * work.unit * most) * (1 - 8 * work.unit)
         golden[work.category + lane] = best
+        for j in range(work.neurons[work.layers - 1]):
+            own[j * lanes + lane] = columns[j * outputs + best]
         golden[work.threshold + lane] = work.most if outputs == 1 else max(safe, 0.0)
 
 
@@ -115,22 +119,34 @@ def golden_run(work: Any, first: int, last: int) -> None:
 def count_lanes(work: Any, c: int, b: int, error: Any, delta: Any) -> None:
     """Counts the lanes whose class changed, or whose output is NaN or infinite; delta is (outputs, lanes)."""
     lanes = block(delta)
-    golden = golden_at(work, b)
-    outputs = work.neurons[work.layers]
+    gap = at(golden_at(work, b), work.gap)
+    rival = plus(load(gap, 0), load(delta, 0))
+    for k in range(1, work.neurons[work.layers]):
+        rival = higher(rival, plus(load(gap, k * lanes), load(delta, k * lanes)))
+    count(work, c, b, error, of_class(work, b, delta), rival)
+
+
+@inner
+def of_class(work: Any, b: int, delta: Any) -> Any:
+    """The one of the outputs delta (outputs, lanes) that is each lane's golden class."""
+    lanes = block(delta)
+    category = load(golden_at(work, b), work.category)
+    own = load(delta, 0)
+    for k in range(1, work.neurons[work.layers]):
+        own = choose(equal(category, float(k)), load(delta, k * lanes), own)
+    return own
+
+
+@inner
+def count(work: Any, c: int, b: int, error: Any, own: Any, rival: Any) -> None:
+    """Counts the lanes whose highest output, counted from the golden class, is above their class's own."""
+    lanes = block(work.room)
     left = work.inputs - (work.now[FIRST] + b) * lanes
     inside = np.uint64((1 << min(left, lanes)) - 1)
     finite = at_most(error, work.most)
-    category = load(golden, work.category)
-    own = load(delta, 0)
-    for k in range(1, outputs):
-        own = choose(equal(category, float(k)), load(delta, k * lanes), own)
-    changed = np.uint64(0)
-    for k in range(outputs):
-        other = plus(load(golden, work.gap + k * lanes), load(delta, k * lanes))
-        # A tie changes nothing.
-        changed |= greater(other, own)
     work.due[c] += ones(~finite & inside)
-    work.sdc[c] += ones(changed & finite & inside)
+    # A tie changes nothing.
+    work.sdc[c] += ones(greater(rival, own) & finite & inside)
 
 
 @inner
@@ -141,24 +157,25 @@ def take(work: Any, c: int, most: Any) -> None:
 
 
 @inner
-def run_alike(work: Any, c: int, kept: int, dense: bool, count: int, slot: int) -> None:
-    """Runs `count` configurations from c on that differ in one neuron of the last hidden layer alone: no
+def run_alike(work: Any, c: int, kept: int, dense: bool, alike: int, slot: int) -> None:
+    """Runs `alike` configurations from c on that differ in one neuron of the last hidden layer alone: no
     activation follows, so each costs one multiply-add an output.
     """
     lanes = block(work.room)
     layer = work.layers
     outputs = work.neurons[layer]
     columns = at(work.weights, work.columns[layer])
-    delta, run = at(work.room, work.delta), at(work.room, work.run)
+    run = at(work.room, work.run)
     none = load(work.weights, 0)
-    for i in range(count):
+    for i in range(alike):
         store(run, i * lanes, none)
     for b in range(work.now[BLOCKS]):
         start = updated_at(work, layer, kept, dense, b)
         golden = golden_at(work, b)
         deviation = deviation_at(work, layer - 1, b)
-        threshold = load(golden, work.threshold)
-        for i in range(count):
+        threshold, gap, weights = load(golden, work.threshold), at(golden, work.gap), at(golden, work.own)
+        own = of_class(work, b, start)
+        for i in range(alike):
             here = slot + i * work.slots
             o = work.first[work.rows[work.now[ROW] + here]]
             neuron = work.neuron[o]
@@ -171,10 +188,12 @@ def run_alike(work: Any, c: int, kept: int, dense: bool, count: int, slot: int) 
                 error = larger(error, fma(column[k], d, load(start, k * lanes)))
             store(run, i * lanes, larger(load(run, i * lanes), error))
             if ones(less(error, threshold)) != lanes:
-                for k in range(outputs):
-                    store(delta, k * lanes, fma(column[k], d, load(start, k * lanes)))
-                count_lanes(work, c + i, b, error, delta)
-    for i in range(count):
+                rival = plus(load(gap, 0), fma(column[0], d, load(start, 0)))
+                for k in range(1, outputs):
+                    other = fma(column[k], d, load(start, k * lanes))
+                    rival = higher(rival, plus(load(gap, k * lanes), other))
+                count(work, c + i, b, error, fma(load(weights, neuron * lanes), d, own), rival)
+    for i in range(alike):
         take(work, c + i, load(run, i * lanes))
 
 
@@ -229,7 +248,7 @@ def length_of(work: Any, row: int) -> Any:
 
 
 @inner
-def alike(work: Any, length: int, left: int) -> Any:
+def how_many_alike(work: Any, length: int, left: int) -> Any:
     """How many configurations, from the one at hand, differ in their last row alone, a neuron of the last
     hidden layer.
     """
@@ -288,14 +307,14 @@ def configuration(work: Any, c: int, left: int) -> Any:
                 kept = advance(work, layer, c, common, was_dense, was_first, was_own, was_last)
             own_only = was_last > was_own and (was_dense or was_own == was_first)
             if own_only and last == first and work.now[ENTRIES] == kept + 1 and not work.wanted:
-                count = alike(work, length, left)
-                run_alike(work, c, kept, was_dense, count, was_last - 1)
+                alike = how_many_alike(work, length, left)
+                run_alike(work, c, kept, was_dense, alike, was_last - 1)
                 for i in range(1, work.layers + 1):
                     if work.stamp[i] == c:
-                        work.stamp[i] += count - 1
+                        work.stamp[i] += alike - 1
                     if work.dense_stamp[i] == c:
-                        work.dense_stamp[i] += count - 1
-                return count
+                        work.dense_stamp[i] += alike - 1
+                return alike
             finish(work, c, kept, was_dense, first, last)
         reached = True
         was_first, was_own, was_last, was_dense = first, own, last, dense

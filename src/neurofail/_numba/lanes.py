@@ -261,6 +261,7 @@ def _operation(emit_values: Callable[..., Value], doc: str) -> Any:
 minus = _operation(lambda a, b: a - b, "a - b")
 plus = _operation(lambda a, b: a + b, "a + b")
 fma = _operation(lambda a, b, c: a.fma(b, c), "a b + c")
+higher = _operation(lambda a, b: a.choose(a.compare(">", b), b), "The larger of a and b; b if one is NaN.")
 larger = _operation(lambda a, b: a.larger(b), "The larger of a (not negative) and |b|; NaN stays.")
 
 

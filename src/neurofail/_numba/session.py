@@ -116,7 +116,7 @@ class Session:
             y.append(end + (width * lanes if number < len(layers) else 0))
             end = y[-1] + width * lanes
         working = 3 * sum(widths[1:]) * lanes * self._dtype.itemsize
-        stride = end + 2 * lanes
+        stride = end + (2 + widths[-2]) * lanes
         packed = _aligned(sum(map(len, weights)), self._dtype)
         np.concatenate(weights, out=packed)
         limits = np.finfo(self._dtype)
@@ -128,6 +128,7 @@ class Session:
             gap=y[-1],
             category=end,
             threshold=end + lanes,
+            own=end + 2 * lanes,
             most=float(limits.max),
             unit=float(limits.eps),
             neurons=np.array(widths),

@@ -24,7 +24,8 @@ class Model(NamedTuple):
     By layer, from 0 for the inputs: neurons, activation and its parameters a and b, the height of the panels
     of weights; in `weights`, the columns (inputs, neurons), the panels (inputs, height) and the biases; in a
     block of `golden`, the pre-activations s and the outputs y. For the output layer `gap` holds F_k -
-    F_class; then comes the class, and the error below which it cannot change. `weights` begins with zeros.
+    F_class; then come the class, the error below which it cannot change, and the class's own weights.
+    `weights` begins with zeros.
     """
 
     layers: int
@@ -34,6 +35,7 @@ class Model(NamedTuple):
     gap: int
     category: int
     threshold: int
+    own: int
     most: float
     unit: float
     neurons: Any
