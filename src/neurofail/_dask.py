@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class Cluster:
             ) from None
         self._out: dict[Any, tuple[Range, Any]] = {}
         self._completed = as_completed(loop=client.loop)
-        self._threads, self._counted = 0, -_RECOUNT
+        self._threads, self._counted, self._alone = 0, -_RECOUNT, False
 
     def capacity(self) -> int:
         """Two shards for every thread: one runs while the next waits beside it."""
@@ -86,6 +87,9 @@ class Cluster:
             with _in_touch():
                 self._threads = sum(self._client.nthreads().values())
             self._counted = time.monotonic()
+            if not self._threads and not self._alone:
+                warnings.warn("the cluster has no workers; waiting for some to join", stacklevel=2)
+            self._alone = not self._threads
         return 2 * max(1, self._threads)
 
     def submit(self, blocks: Sequence[Range]) -> None:
