@@ -161,9 +161,13 @@ def test_importing_pulls_in_nothing_heavy() -> None:
 
 
 def test_importing_is_quick() -> None:
-    """Under 0.3 s of processor time in all, NumPy included: the best of five on a loaded machine."""
-    code = "import time; t = time.process_time(); import neurofail; print(time.process_time() - t)"
-    assert min(float(python(code)) for _ in range(5)) < 0.3
+    """Under 0.3 s of processor time in all, NumPy included; where NumPy alone takes long, 2.5 times that."""
+
+    def seconds(package: str) -> float:
+        code = f"import time; t = time.process_time(); import {package}; print(time.process_time() - t)"
+        return min(float(python(code)) for _ in range(5))
+
+    assert seconds("neurofail") < max(0.3, 2.5 * seconds("numpy"))
 
 
 def test_every_public_name_is_there_and_documented() -> None:
