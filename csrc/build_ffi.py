@@ -9,7 +9,8 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-FLAGS = ["-O3", "-std=c17", "-ffp-contract=off", "-Wall", "-Wextra", "-fvisibility=hidden"]
+# Python's own flags promise that signed numbers wrap, which costs indices that here never do.
+FLAGS = ["-O3", "-std=c17", "-ffp-contract=off", "-fno-wrapv", "-Wall", "-Wextra", "-fvisibility=hidden"]
 SOURCES = ("dispatch.c", "plan.c", "kernel_portable.c", "kernel_avx2.c", "kernel_avx512.c")
 
 
