@@ -137,3 +137,13 @@ def test_equivocation_in_depth_is_contained() -> None:
                     for j, (w, v) in enumerate(zip(weight, sent, strict=True))
                 ]
                 assert np.abs(deviations(net, x, operations)).max() <= answer.upper
+
+
+def test_an_equivocating_neuron_stays_in_its_range() -> None:
+    """The value reported is the one sent, not what rounding leaves of it once it is weighted."""
+    fault = nf.Byzantine((-0.3, 3.0), draw="guided", equivocate=True)
+    for weight in (0.7, 1.1, 3.3, -0.7, -1.9):
+        net = nf.Network.dense([[[1.0]], [[weight]]], None, ["relu", "identity"])
+        answer = nf.worst_case(net, [[0.5]], fault, (1,))
+        assert answer.values == (3.0,), weight
+        assert 0.0 <= answer.configuration.failures[0].level < 1.0, weight

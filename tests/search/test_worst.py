@@ -163,3 +163,19 @@ def test_options_without_a_meaning_are_refused(options: dict[str, object], words
     net = nf.Network.dense([[[1.0], [2.0]], [[1.0, -1.0]]], None, ["relu", "identity"])
     with pytest.raises(nf.InputError, match=words):
         worst_case(net, [[1.0]], nf.Crash(), (1,), **options)  # type: ignore[arg-type]  # the point
+
+
+def test_receivers_whose_senders_interleave() -> None:
+    """What stands between two senders of a neuron, and reaches another, keeps its own share."""
+    for seed, count in ((6, 1), (56, 3)):
+        rng = np.random.default_rng(seed)
+        apart = np.zeros((2, 6))
+        apart[np.arange(6) % 2, np.arange(6)] = rng.normal(size=6)
+        weights = [rng.normal(size=(6, 2)), apart, rng.normal(size=(2, 2)), rng.normal(size=(1, 2))]
+        phis = [str(rng.choice(["relu", "tanh", "gelu"])) for _ in range(3)]
+        net = nf.Network.dense(weights, None, [*phis, "identity"], (-1.0, 1.0))
+        inputs = rng.uniform(-1, 1, (2, 2))
+        answer = worst_case(net, inputs, nf.Crash(), (count, 0, 0))
+        truth = worst(net, inputs, sets(net, (count, 0, 0)), 0.0)
+        assert abs(answer.error - truth) <= answer.rounding, seed
+        assert truth <= answer.upper, seed

@@ -160,9 +160,12 @@ def witness(problem: Problem, best: Best) -> Witness:
     for k, neuron in np.argwhere(best.pick == FAILED):
         layer, i = problem.start + int(k), int(neuron)
         if problem.circuit.split:
-            sent = _equivocation(problem, best, int(k), i)
-            operations.extend(sent)
-            value = sent[0].value / -sent[0].weight if sent[0].weight else effect.low
+            weight, sent = problem.net.weights[layer][:, i], _equivocation(problem, best, int(k), i)
+            operations += [
+                Operation(Action.SYNAPSE, layer + 1, j, i, -float(w), float(w * v))
+                for j, (w, v) in enumerate(zip(weight, sent, strict=True))
+            ]
+            value = float(sent[0])
         else:
             value = float(best.choice[k, i])
             if effect.action is Action.SET:
@@ -174,20 +177,15 @@ def witness(problem: Problem, best: Best) -> Witness:
     return Witness(Configuration(tuple(failures)), tuple(values), best.input, tuple(operations))
 
 
-def _equivocation(problem: Problem, best: Best, k: int, i: int) -> list[Operation]:
+def _equivocation(problem: Problem, best: Best, k: int, i: int) -> Array:
     """What an equivocating neuron sends: to each receiver the end that its coefficient asks for."""
-    layer = problem.start + k
-    weight = problem.net.weights[layer][:, i]
+    weight = problem.net.weights[problem.start + k][:, i]
     if k + 1 < problem.shape[0]:
         upward = best.choice[k + 1, : len(weight)] * weight >= 0
     else:
         # One objective reads one output, up or down; the other outputs do not matter.
         upward = np.full(len(weight), problem.rows[best.row, i] >= 0)
-    sent = np.where(upward, problem.effect.high, problem.effect.low)
-    return [
-        Operation(Action.SYNAPSE, layer + 1, j, i, -float(w), float(w * v))
-        for j, (w, v) in enumerate(zip(weight, sent, strict=True))
-    ]
+    return np.where(upward, problem.effect.high, problem.effect.low)
 
 
 def replay(net: Network, inputs: Array, found: Witness) -> Array:

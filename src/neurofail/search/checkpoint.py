@@ -110,7 +110,21 @@ def load(search: Search, path: Path) -> None:
         raise InputError(f"checkpoint {path} is damaged ({error}); delete it to start afresh") from None
 
 
+def _fit(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
+    """ValueError where the arrays are not of one search: a node that got lost would never be missed."""
+    nodes, decided = int(kept["sizes"].sum()), int(kept["decided"].sum())
+    ends = decided if search.problem.circuit.ranged else 0
+    lengths = {"rows": nodes, "limits": nodes, "sound": nodes, "node": decided, "place": decided}
+    for name, length in {**lengths, "low": ends, "high": ends}.items():
+        if len(kept[name]) != length:
+            raise ValueError(f"{name} has {len(kept[name])} entries, not {length}")
+    for name in ("pick", "choice"):
+        if kept[name].shape != search.problem.shape:
+            raise ValueError(f"{name} has the shape {kept[name].shape}, not {search.problem.shape}")
+
+
 def _restore(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
+    _fit(search, kept)
     search.fresh, search.polished, search.nodes = (
         int(kept["course"][0]),
         bool(kept["course"][1]),

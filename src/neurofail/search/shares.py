@@ -241,10 +241,12 @@ def narrow(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
         desk.of[LINE, 1, j] = start - case.of[OUT, 1, j]
         slopes = _slopes(circuit, case, j, desk)
         for i in range(circuit.span[INTO, 0, j, 0], circuit.span[INTO, 0, j, 1]):
+            w = circuit.link[INTO, 0, j, i]
+            if w == 0.0:
+                continue  # what stands between j's senders may be another receiver's
             # What the failure does to j lies between ONE and BACK.
             desk.of[ONE, 0, i] = desk.of[BACK, 0, i] = 0.0
-            w = circuit.link[INTO, 0, j, i]
-            if w == 0.0 or not (desk.state[HERE, 0, i] == FREE or _open(circuit, i, desk)):
+            if not (desk.state[HERE, 0, i] == FREE or _open(circuit, i, desk)):
                 continue
             low: float = w * desk.of[LOW, 0, i]
             high: float = w * desk.of[HIGH, 0, i]
@@ -264,11 +266,13 @@ def narrow(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
             high += w * desk.of[LINE, 1, j]
             low += w * desk.of[LINE, 1, j]
             for i in range(circuit.span[INTO, 0, j, 0], circuit.span[INTO, 0, j, 1]):
+                if circuit.link[INTO, 0, j, i] == 0.0:
+                    continue
                 a, b = w * desk.of[ONE, 0, i], w * desk.of[BACK, 0, i]
                 if desk.state[HERE, 0, i] == FAILED:
                     high += max(a, b)
                     low += min(a, b)
-                elif circuit.link[INTO, 0, j, i] != 0.0 and desk.state[HERE, 0, i] == FREE:
+                elif desk.state[HERE, 0, i] == FREE:
                     desk.of[LINE, 0, size], desk.of[OTHER, 0, size] = max(a, b), -min(a, b)
                     size += 1
         high += largest(desk.of[LINE, 0], size, desk.left[0], False)
