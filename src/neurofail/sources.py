@@ -10,8 +10,8 @@ from typing import Any
 
 
 @cache
-def _digest(package: str) -> str:
-    """Of all Python files of a package."""
+def digest(package: str) -> str:
+    """What a package's Python files contain, in 16 hexadecimal digits."""
     sources = [path for path in files(package).iterdir() if path.name.endswith(".py")]
     texts = b"".join(path.read_bytes() for path in sorted(sources, key=lambda path: path.name))
     return sha256(texts).hexdigest()[:16]
@@ -22,4 +22,4 @@ def sign(function: Callable[..., Any], package: str) -> None:
 
     Numba looks for changes in the function's own file alone; the functions that it calls are often in others.
     """
-    function.__qualname__ = f"{function.__name__}_{_digest(package)}"
+    function.__qualname__ = f"{function.__name__}_{digest(package)}"

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from neurofail.errors import InputError
 from neurofail.search.problem import Problem
 from neurofail.search.rounds import Best, Block, Search
+from neurofail.sources import digest
 
 
 def identity(problem: Problem, gap: float) -> str:
-    """SHA-256 of everything that the search's course depends on."""
-    sha = hashlib.sha256(problem.net.digest.encode())
+    """SHA-256 of everything that the search's course depends on, its own code included."""
+    sha = hashlib.sha256((problem.net.digest + digest(__package__)).encode())
     sha.update(json.dumps([problem.budget.describe(), problem.counts, gap], sort_keys=True).encode())
     for array in (problem.inputs, problem.rows, problem.offsets, problem.asked):
         sha.update(np.ascontiguousarray(array).tobytes())
@@ -102,7 +103,8 @@ def load(search: Search, path: Path) -> None:
         raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to start afresh") from None
     if known != identity(search.problem, search.gap):
         raise InputError(
-            f"checkpoint {path} belongs to another network, input, fault, count or gap; name another file"
+            f"checkpoint {path} belongs to another network, input, fault, count or gap, or to another version "
+            "of neurofail; name another file"
         )
     try:
         _restore(search, kept)
