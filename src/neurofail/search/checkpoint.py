@@ -103,8 +103,8 @@ def load(search: Search, path: Path) -> None:
         raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to start afresh") from None
     if known != identity(search.problem, search.gap):
         raise InputError(
-            f"checkpoint {path} belongs to another network, input, fault, count or gap, or to another version "
-            "of neurofail; name another file"
+            f"checkpoint {path} belongs to another network, input, fault, count or gap, or to another "
+            "version of neurofail; name another file"
         )
     try:
         _restore(search, kept)
