@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail.search.compiled import inner
+from neurofail.search.shapes import value
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -128,6 +129,12 @@ def spans(matrix: Array) -> Spans:
     there = matrix != 0
     ends = np.stack([there.argmax(axis=1), matrix.shape[1] - there[:, ::-1].argmax(axis=1)], axis=1)
     return np.where(there.any(axis=1)[:, None], ends, 0).astype(np.uint64)
+
+
+@inner
+def phi_at(circuit: Circuit, k: int, x: float) -> float:
+    """The activation of stage k at x."""
+    return value(circuit.code[k], circuit.phi[FIRST, k], circuit.phi[SECOND, k], circuit.phi[GAIN, k] * x)
 
 
 @inner

@@ -57,16 +57,12 @@ from neurofail.search.circuit import (
     Desk,
     E,
     States,
+    phi_at,
 )
 from neurofail.search.compiled import inner, outer
 from neurofail.search.selection import largest
-from neurofail.search.shapes import fan, image, line, steepness, swept, value
+from neurofail.search.shapes import fan, image, line, steepness, swept
 from neurofail.search.shares import mean_of_shares, narrow, share_out, shares, swift, to_come
-
-
-@inner
-def _phi(circuit: Circuit, k: int, x: float) -> float:
-    return value(circuit.code[k], circuit.phi[FIRST, k], circuit.phi[SECOND, k], circuit.phi[GAIN, k] * x)
 
 
 @inner
@@ -176,8 +172,8 @@ def _deviate(circuit: Circuit, case: Case, k: int, j: int, desk: Desk) -> None:
     low, high = swept(least, most, e_low, e_high)
     if np.isnan(circuit.phi[TURNING, k]):
         s, t = case.of[PRE, k, j], case.of[PRE_HIGH, k, j]
-        high = min(high, _phi(circuit, k, t + e_high) - _phi(circuit, k, s))
-        low = max(low, _phi(circuit, k, s + e_low) - _phi(circuit, k, t))
+        high = min(high, phi_at(circuit, k, t + e_high) - phi_at(circuit, k, s))
+        low = max(low, phi_at(circuit, k, s + e_low) - phi_at(circuit, k, t))
     desk.of[D_LOW, k, j], desk.of[D_HIGH, k, j] = low, high
 
 
@@ -327,7 +323,7 @@ def bound(
                 lined = (slope, x, at_x)
                 if k == 1 and coming > 0 and shares(circuit, case, j, coming, pull > 0.0, lined, near, desk):
                     share_out(circuit, j, desk)
-                    constant += pull * (_phi(circuit, 1, desk.of[SURE, 1, j]) - case.of[OUT, 1, j])
+                    constant += pull * (phi_at(circuit, 1, desk.of[SURE, 1, j]) - case.of[OUT, 1, j])
                     if circuit.blocking:
                         # Shares lie beyond what they bound, so they come to no less than its least.
                         desk.of[TERM, k, j] -= min(pull * desk.of[D_LOW, k, j], pull * desk.of[D_HIGH, k, j])
@@ -376,7 +372,7 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
                 continue
             deviation = 0.0
             if k > 0 and not (failed and circuit.blocking):
-                deviation = _phi(circuit, k, case.of[PRE, k, i] + desk.of[E, k, i]) - case.of[OUT, k, i]
+                deviation = phi_at(circuit, k, case.of[PRE, k, i] + desk.of[E, k, i]) - case.of[OUT, k, i]
             if failed:
                 deviation += choice[k, i]
             if deviation == 0.0:

@@ -47,10 +47,11 @@ from neurofail.search.circuit import (
     Case,
     Circuit,
     Desk,
+    phi_at,
 )
 from neurofail.search.compiled import inner
 from neurofail.search.selection import largest
-from neurofail.search.shapes import image, steepness, value
+from neurofail.search.shapes import image, steepness
 
 Pair = tuple[float, float]
 Line = tuple[float, float, float]
@@ -118,11 +119,6 @@ def mean_of_shares(circuit: Circuit, left: int, desk: Desk) -> None:
 
 
 @inner
-def _phi(circuit: Circuit, x: float) -> float:
-    return value(circuit.code[1], circuit.phi[FIRST, 1], circuit.phi[SECOND, 1], circuit.phi[GAIN, 1] * x)
-
-
-@inner
 def _slopes(circuit: Circuit, case: Case, j: int, desk: Desk) -> tuple[float, float]:
     """The least and the greatest slope that neuron j of stage 1 can meet on its way from SURE."""
     sure, s = desk.of[SURE, 1, j], case.of[PRE, 1, j]
@@ -142,7 +138,7 @@ def _share(
 ) -> float:
     """The share of a failure that moves a pre-activation by `step`, above what it does or below it."""
     if left == 1 or (above and circuit.leak <= 1.0):
-        return (_phi(circuit, sure + left * step) - start) / left
+        return (phi_at(circuit, 1, sure + left * step) - start) / left
     least, most = slopes
     return step * (most if (step > 0.0) == above else least)
 
@@ -159,7 +155,7 @@ def shares(
     """
     sure = desk.of[SURE, 1, j]
     slope, x, at_x = line
-    start, slopes = _phi(circuit, sure), (0.0, 0.0)
+    start, slopes = phi_at(circuit, 1, sure), (0.0, 0.0)
     convex = above and circuit.leak <= 1.0
     if convex and swift(circuit):
         if desk.of[SHARED, 1, j] >= at_x + slope * (near - x):
@@ -237,7 +233,7 @@ def narrow(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
             return
     for j in range(circuit.width[1]):
         sure = desk.of[SURE, 1, j]
-        start = _phi(circuit, sure)
+        start = phi_at(circuit, 1, sure)
         desk.of[LINE, 1, j] = start - case.of[OUT, 1, j]
         slopes = _slopes(circuit, case, j, desk)
         for i in range(circuit.span[INTO, 0, j, 0], circuit.span[INTO, 0, j, 1]):
