@@ -75,8 +75,8 @@ def test_equivocation_in_depth_is_contained() -> None:
             [rng.normal(size=s) for s in ((4, 2), (4, 4), (3, 4))], None, ["relu", "sigmoid", "identity"]
         )
         x = rng.random((1, 2))
-        answer = nf.worst_margin(net, x, fault, total=1, time_limit=2.0)
-        assert answer.lower <= answer.margin
+        answer = nf.worst_margin(net, x, fault, total=1)
+        assert answer.margin - 1e-6 * abs(answer.margin) - answer.rounding <= answer.lower <= answer.margin
         golden = net(x)[0]
         own = int(np.argmax(golden))
         for layer, i in [(1, i) for i in range(4)] + [(2, i) for i in range(4)]:

@@ -178,14 +178,16 @@ def witness(problem: Problem, best: Best) -> Witness:
 
 
 def _equivocation(problem: Problem, best: Best, k: int, i: int) -> Array:
-    """What an equivocating neuron sends: to each receiver the end that its coefficient asks for."""
+    """What an equivocating neuron sends: to each receiver as much as its level is."""
     weight = problem.net.weights[problem.start + k][:, i]
     if k + 1 < problem.shape[0]:
-        upward = best.choice[k + 1, : len(weight)] * weight >= 0
+        level = best.choice[k + 1, : len(weight)]
+        share = np.where(weight >= 0, level, 1.0 - level)
     else:
         # One objective reads one output, up or down; the other outputs do not matter.
-        upward = np.full(len(weight), problem.rows[best.row, i] >= 0)
-    return np.where(upward, problem.effect.high, problem.effect.low)
+        share = np.full(len(weight), float(problem.rows[best.row, i] >= 0))
+    low, high = problem.effect.low, problem.effect.high
+    return np.clip((1.0 - share) * low + share * high, low, high)
 
 
 def replay(net: Network, inputs: Array, found: Witness) -> Array:

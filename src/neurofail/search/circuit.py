@@ -80,7 +80,7 @@ PULL, PUSH = 5, 6  # the linear coefficient on each output deviation, on each pr
 WORST = 7  # the most that a neuron's failure adds to the linear function
 TERM = 8  # the same for a free neuron, less what it would do if sound
 WORTH = 9  # the mean of TERM over the turns of a node
-CHOICE = 10  # the deviation that each failed neuron of the candidate takes
+CHOICE = 10  # the deviation that each failed neuron of the candidate takes; or each receiver's level
 LINE, OTHER = 11, 12  # scratch
 SHARE = 13  # (its row 0) what a free neuron of stage 0 adds, failed, through receivers bounded by shares
 LOW, HIGH = 14, 15  # the node's own ranges of deviations
@@ -94,6 +94,9 @@ ONE, BACK = (
     22,
 )  # (their rows 0) the shares of the receiver at hand, and how they differ between the ends of a range
 LEAN = 23  # (its row 0) how much more SHARE would be at HIGH than at LOW
+# With equivocation all that the failed neurons send a receiver lies between a least and a greatest sum, 0 and
+# 1 here; its level is chosen receiver by receiver, between these two.
+FLOOR, CEILING = 24, 25
 
 
 # The states on a desk: the node's, its candidate's (with the selection made), the best candidate's.
@@ -103,14 +106,16 @@ HERE, PICK, FOUND = 0, 1, 2
 class Desk(NamedTuple):
     """One node, and the scratch space of its bound."""
 
-    of: Array  # (24, S, N)
+    of: Array  # (26, S, N)
     state: States  # (3, S, N)
     left: Ints  # (S,) failures still to place
 
 
 def desk(shape: tuple[int, ...]) -> Desk:
     """An empty desk for (stages, width). Compiled code allocates nothing (see `compiled`)."""
-    return Desk(np.zeros((24, *shape)), np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
+    of = np.zeros((26, *shape))
+    of[CEILING] = 1.0
+    return Desk(of, np.zeros((3, *shape), np.int8), np.zeros(shape[0], np.int64))
 
 
 def ranking(weight: Array, low: Array, high: Array) -> tuple[Order, Array]:
@@ -135,6 +140,13 @@ def spans(matrix: Array) -> Spans:
 def phi_at(circuit: Circuit, k: int, x: float) -> float:
     """The activation of stage k at x."""
     return value(circuit.code[k], circuit.phi[FIRST, k], circuit.phi[SECOND, k], circuit.phi[GAIN, k] * x)
+
+
+@inner
+def told(weight: float, low: float, high: float, level: float) -> float:
+    """What a synapse delivers of a deviation from low to high, at a level from its least to its greatest."""
+    x, y = weight * low, weight * high
+    return (1.0 - level) * min(x, y) + level * max(x, y)
 
 
 @inner

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurofail.search.circuit import (
+    CEILING,
     D_HIGH,
     D_LOW,
     DOWN,
@@ -21,6 +22,7 @@ from neurofail.search.circuit import (
     E_LOW,
     FAILED,
     FIRST,
+    FLOOR,
     FREE,
     FROM,
     GAIN,
@@ -58,6 +60,7 @@ from neurofail.search.circuit import (
     E,
     States,
     phi_at,
+    told,
 )
 from neurofail.search.compiled import inner, outer
 from neurofail.search.selection import largest
@@ -76,6 +79,16 @@ def _send(circuit: Circuit, k: int, i: int, low: float, high: float, desk: Desk)
 
 
 @inner
+def _tell(circuit: Circuit, k: int, i: int, desk: Desk) -> None:
+    """The same of a failed neuron that equivocates: within the levels of each receiver."""
+    low, high = desk.of[LOW, k, i], desk.of[HIGH, k, i]
+    up, down, link = desk.of[E_HIGH, k + 1], desk.of[E_LOW, k + 1], circuit.link[FROM, k, i]
+    for j in range(circuit.span[FROM, k, i, 0], circuit.span[FROM, k, i, 1]):
+        up[j] += told(link[j], low, high, desk.of[CEILING, k + 1, j])
+        down[j] += told(link[j], low, high, desk.of[FLOOR, k + 1, j])
+
+
+@inner
 def _leave_first(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
     """The intervals of stage 1: failed terms, and the largest of the free ones in their known order."""
     senders, receivers = circuit.width[0], circuit.width[1]
@@ -90,6 +103,9 @@ def _leave_first(circuit: Circuit, case: Case, left: int, desk: Desk) -> None:
         desk.of[SURE, 1, j] = case.of[PRE, 1, j] + up[j]
     for i in range(senders):
         if desk.state[HERE, 0, i] == FAILED and desk.of[LOW, 0, i] < desk.of[HIGH, 0, i]:
+            if circuit.split:
+                _tell(circuit, 0, i, desk)
+                continue
             _send(circuit, 0, i, desk.of[LOW, 0, i], desk.of[HIGH, 0, i], desk)
     if left == 0:
         return
@@ -124,6 +140,9 @@ def _leave(circuit: Circuit, k: int, left: int, desk: Desk) -> None:
     for i in range(senders):
         a, b = desk.of[D_LOW, k, i], desk.of[D_HIGH, k, i]
         if desk.state[HERE, k, i] == FAILED:
+            if circuit.split:
+                _tell(circuit, k, i, desk)
+                continue
             if circuit.blocking:
                 a, b = desk.of[LOW, k, i], desk.of[HIGH, k, i]
             else:
@@ -213,9 +232,10 @@ def _collect(circuit: Circuit, k: int, j: int, desk: Desk) -> None:
     for i in range(first, last):
         desk.of[PULL, k - 1, i] += push * circuit.link[INTO, k - 1, j, i]
     if circuit.split:
+        level = desk.of[CEILING, k, j] if push > 0.0 else desk.of[FLOOR, k, j]
         for i in range(first, last):
-            each = push * circuit.link[INTO, k - 1, j, i]
-            desk.of[WORST, k - 1, i] += max(each * desk.of[LOW, k - 1, i], each * desk.of[HIGH, k - 1, i])
+            low, high = desk.of[LOW, k - 1, i], desk.of[HIGH, k - 1, i]
+            desk.of[WORST, k - 1, i] += push * told(circuit.link[INTO, k - 1, j, i], low, high, level)
 
 
 @inner
@@ -245,8 +265,13 @@ def start(circuit: Circuit, desk: Desk) -> None:
     for j in range(receivers):
         near[j] = 0.0
     for i in range(circuit.width[0]):
-        soft = desk.of[SOFT, 0, i] * 0.5 * (desk.of[LOW, 0, i] + desk.of[HIGH, 0, i])
-        if soft != 0.0:
+        low, high = desk.of[LOW, 0, i], desk.of[HIGH, 0, i]
+        soft = desk.of[SOFT, 0, i] * 0.5 * (low + high)
+        if circuit.split:
+            for j in range(circuit.span[FROM, 0, i, 0], circuit.span[FROM, 0, i, 1]):
+                level = 0.5 * (desk.of[FLOOR, 1, j] + desk.of[CEILING, 1, j])
+                near[j] += desk.of[SOFT, 0, i] * told(circuit.link[FROM, 0, i, j], low, high, level)
+        elif soft != 0.0:
             for j in range(circuit.span[FROM, 0, i, 0], circuit.span[FROM, 0, i, 1]):
                 near[j] += soft * circuit.link[FROM, 0, i, j]
 
@@ -348,7 +373,7 @@ def bound(
 def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array, desk: Desk) -> float:
     """The objective of one configuration: failed neurons `pick`, their deviations `choice`; fills desk.of[E].
 
-    With equivocation, `choice` holds desk.of[PUSH] instead: every receiver gets the end that it asks for.
+    With equivocation, `choice` holds levels instead: of what every receiver is told (see `told`).
     """
     stages = len(circuit.width)
     total: float = case.objective[OFFSET, row]
@@ -366,9 +391,8 @@ def measure(circuit: Circuit, case: Case, row: int, pick: States, choice: Array,
                     )
                     continue
                 for j in range(circuit.span[FROM, k, i, 0], circuit.span[FROM, k, i, 1]):
-                    w = circuit.link[FROM, k, i, j]
-                    upward = choice[k + 1, j] * w >= 0.0
-                    desk.of[E, k + 1, j] += w * (case.of[MOST, k, i] if upward else case.of[LEAST, k, i])
+                    low, high = case.of[LEAST, k, i], case.of[MOST, k, i]
+                    desk.of[E, k + 1, j] += told(circuit.link[FROM, k, i, j], low, high, choice[k + 1, j])
                 continue
             deviation = 0.0
             if k > 0 and not (failed and circuit.blocking):

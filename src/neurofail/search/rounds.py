@@ -40,7 +40,9 @@ class Block:
 
     rows, limits (n,): their objectives and upper limits; sound (n, bytes): a bit for each of the S N neurons,
     stage by stage; node, place (m,): at which node which neuron has failed; low, high: the deviations that it
-    may cause there, (m,) too where failures have a range, else empty.
+    may cause there, (m,) too where failures have a range, else empty. With equivocation, low and high are the
+    levels of what a neuron is told, and neurons whose levels have been halved are listed too; a failed one
+    has all of them, 0 to 1.
     """
 
     input: int
@@ -53,10 +55,15 @@ class Block:
     high: Array
 
     @classmethod
-    def of(cls, index: int, rows: Ints, limits: Array, states: States, lows: Array, highs: Array) -> Block:
-        """The nodes as `explore` has them: states, lows, highs (n, S, N)."""
+    def of(
+        cls, index: int, rows: Ints, limits: Array, states: States, lows: Array, highs: Array, split: bool
+    ) -> Block:
+        """The nodes as `explore` has them, states, lows, highs (n, S, N); split: neurons equivocate."""
         flat = states.reshape(len(rows), int(np.prod(states.shape[1:])))
-        node, place = np.nonzero(flat == FAILED)
+        kept = flat == FAILED
+        if split and len(lows):
+            kept |= ((lows > 0.0) | (highs < 1.0)).reshape(flat.shape)
+        node, place = np.nonzero(kept)
         low, high = (
             ends.reshape(flat.shape)[node, place] if len(ends) else np.zeros(0) for ends in (lows, highs)
         )
@@ -67,8 +74,13 @@ class Block:
         size, ranged = len(self.rows), len(self.rows) if problem.circuit.ranged else 0
         sound = np.unpackbits(self.sound, axis=1, count=problem.root.size)
         states = np.where(sound, SOUND, FREE).astype(np.int8)
-        states[self.node, self.place] = FAILED
-        lows, highs = (np.repeat(case.of[end][None], ranged, axis=0) for end in (LEAST, MOST))
+        failed = slice(None)
+        ends = case.of[LEAST], case.of[MOST]
+        if problem.circuit.split:
+            failed = (self.low == 0.0) & (self.high == 1.0)
+            ends = np.zeros(problem.shape), np.ones(problem.shape)
+        states[self.node[failed], self.place[failed]] = FAILED
+        lows, highs = (np.repeat(end[None], ranged, axis=0) for end in ends)
         if ranged:
             lows.reshape(size, -1)[self.node, self.place] = self.low
             highs.reshape(size, -1)[self.node, self.place] = self.high
@@ -249,7 +261,7 @@ class Search:
         rows = np.flatnonzero(self.problem.asked[index])
         states = np.repeat(self.problem.root[None], len(rows), axis=0)
         none = np.zeros((0, *self.problem.shape))
-        return Block.of(index, rows, np.full(len(rows), np.inf), states, none, none)
+        return Block.of(index, rows, np.full(len(rows), np.inf), states, none, none, split=False)
 
     def _case(self, index: int) -> Case:
         """An input's golden run, kept while there is room."""
@@ -277,15 +289,15 @@ class Search:
 
     def _explore(self, pool: ThreadPoolExecutor) -> None:
         """Explore the blocks taken with the incumbent as it stands; then take in their findings, in order."""
-        blocks = self.taken
+        blocks, problem = self.taken, self.problem
         budget, value = self._budget(blocks), self.value
         cases = [self._case(block.input) for block in blocks]
 
         def visit(block: Block, case: Case) -> tuple[float, int, States, Array, int, float, Block]:
             wanted = len(block.rows) if np.isinf(block.limits[0]) else budget
-            nodes = (block.rows, block.limits, *block.nodes(self.problem, case))
-            found = explore(self.problem.circuit, case, *nodes, value, self.gap, wanted)
-            return *found[:6], Block.of(block.input, *found[6:])
+            nodes = (block.rows, block.limits, *block.nodes(problem, case))
+            found = explore(problem.circuit, case, *nodes, value, self.gap, wanted)
+            return *found[:6], Block.of(block.input, *found[6:], split=problem.circuit.split)
 
         results = list(pool.map(visit, blocks, cases))
         best = self.best

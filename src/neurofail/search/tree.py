@@ -9,19 +9,29 @@ import numpy.typing as npt
 
 from neurofail.search.circuit import (
     BEST,
+    CEILING,
     CHOICE,
+    E_HIGH,
+    E_LOW,
     FAILED,
+    FIRST,
+    FLOOR,
     FOUND,
     FROM,
+    GAIN,
     HERE,
     HIGH,
+    INTO,
     LEAN,
     LEAST,
+    LINE,
     LOW,
     MOST,
     PICK,
+    PRE,
     PULL,
     PUSH,
+    SECOND,
     SLACK,
     SOUND,
     Array,
@@ -37,6 +47,7 @@ from neurofail.search.circuit import (
 from neurofail.search.compiled import inner, outer
 from neurofail.search.relaxation import approach, bound, measure, spread, start
 from neurofail.search.selection import branching, decide, select
+from neurofail.search.shapes import steepness
 
 _LATER = 0.6  # the weight of a node's second bound, whose lines are better placed, in the mean with the first
 
@@ -67,10 +78,13 @@ def _remaining(circuit: Circuit, work: Desk) -> None:
 def _take(circuit: Circuit, work: Desk) -> None:
     """The deviation of every failed neuron of the candidate: the end that its linear coefficient asks for.
 
-    With equivocation the ends differ by receiver, and the receivers' coefficients say which.
+    With equivocation the ends are those of each receiver's level.
     """
     if circuit.split:
-        copy(work.of[CHOICE], work.of[PUSH])
+        for k in range(1, len(circuit.width)):
+            for j in range(circuit.width[k]):
+                high = work.of[PUSH, k, j] >= 0.0
+                work.of[CHOICE, k, j] = work.of[CEILING, k, j] if high else work.of[FLOOR, k, j]
         return
     for k in range(len(circuit.width)):
         for j in range(circuit.width[k]):
@@ -87,7 +101,7 @@ def _widest(circuit: Circuit, work: Desk) -> tuple[int, int]:
     The last stage needs no halving: the objective is linear in its deviations.
     """
     at_k, at_j, most = -1, -1, 0.0
-    if not circuit.ranged or circuit.split:
+    if not circuit.ranged:
         return at_k, at_j
     for k in range(len(circuit.width) - 1):
         for j in range(circuit.width[k]):
@@ -104,14 +118,60 @@ def _widest(circuit: Circuit, work: Desk) -> tuple[int, int]:
     return at_k, at_j
 
 
+@inner
+def _loosest(circuit: Circuit, case: Case, work: Desk) -> tuple[int, int]:
+    """The receiver whose range of levels loosens the bound most; (-1, -1) if none can be halved.
+
+    A line loses no more than the width of its neuron's interval times how much the slope changes there, and
+    a width is felt by the lines of every stage that follows: LINE is what a unit of it may lose in all.
+    """
+    at_k, at_j, most = -1, -1, 0.0
+    stages = len(circuit.width)
+    for k in range(stages - 1, 0, -1):
+        for j in range(circuit.width[k]):
+            work.of[LINE, k, j] = 0.0
+            if work.state[HERE, k, j] == FAILED:
+                continue  # it sends what it wants, whatever it is told
+            s = case.of[PRE, k, j]
+            least, steepest = steepness(
+                circuit.code[k],
+                circuit.phi[GAIN, k],
+                circuit.phi[FIRST, k],
+                circuit.phi[SECOND, k],
+                s + work.of[E_LOW, k, j],
+                s + work.of[E_HIGH, k, j],
+            )
+            lost = abs(work.of[PULL, k, j]) * (steepest - least)
+            if k + 1 < stages:
+                later = 0.0
+                for m in range(circuit.span[FROM, k, j, 0], circuit.span[FROM, k, j, 1]):
+                    later += abs(circuit.link[FROM, k, j, m]) * work.of[LINE, k + 1, m]
+                lost += max(abs(least), abs(steepest)) * later
+            work.of[LINE, k, j] = lost
+            floor, ceiling = work.of[FLOOR, k, j], work.of[CEILING, k, j]
+            middle = 0.5 * (floor + ceiling)
+            if lost == 0.0 or not (floor < middle and middle < ceiling):
+                continue
+            width = 0.0
+            for i in range(circuit.span[INTO, k - 1, j, 0], circuit.span[INTO, k - 1, j, 1]):
+                if work.state[HERE, k - 1, i] == FAILED:
+                    reach = work.of[HIGH, k - 1, i] - work.of[LOW, k - 1, i]
+                    width += abs(circuit.link[INTO, k - 1, j, i]) * reach
+            if width * (ceiling - floor) * lost > most:
+                at_k, at_j, most = k, j, width * (ceiling - floor) * lost
+    return at_k, at_j
+
+
 class Nodes(NamedTuple):
     """Room for open nodes."""
 
     rows: Ints  # (n,) objectives
     limits: Array  # (n,) upper limits known so far
     states: States  # (n, S, N)
-    lows: Array  # (n, S, N) the deviations that failures may cause there, from lows; empty without a range
-    highs: Array  # to highs
+    # (n, S, N) the deviations that failures may cause there, from lows to highs; with equivocation, the
+    # levels of what each neuron is told; empty without a range
+    lows: Array
+    highs: Array
 
 
 def explore(
@@ -163,8 +223,8 @@ def _add(circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: 
     nodes.rows[at], nodes.limits[at] = row, limit
     copy(nodes.states[at], work.state[HERE])
     if circuit.ranged:
-        copy(nodes.lows[at], work.of[LOW])
-        copy(nodes.highs[at], work.of[HIGH])
+        copy(nodes.lows[at], work.of[FLOOR if circuit.split else LOW])
+        copy(nodes.highs[at], work.of[CEILING if circuit.split else HIGH])
 
 
 @outer
@@ -182,9 +242,10 @@ def _explore(
     """`explore` in the room given: (best value, its objective, nodes visited, highest closed, still open)."""
     visited = 0
     best, best_row, closed = -np.inf, -1, -np.inf
-    here, pick, low, high = work.state[HERE], work.state[PICK], work.of[LOW], work.of[HIGH]
-    copy(low, case.of[LEAST])
-    copy(high, case.of[MOST])
+    here, pick = work.state[HERE], work.state[PICK]
+    copy(work.of[LOW], case.of[LEAST])
+    copy(work.of[HIGH], case.of[MOST])
+    low, high = (work.of[FLOOR], work.of[CEILING]) if circuit.split else (work.of[LOW], work.of[HIGH])
     while size > 0 and visited < budget:
         top = int(np.int64(0))  # see `relaxation._leave`
         for x in range(1, size):
@@ -244,7 +305,7 @@ def _explore(
             _add(circuit, nodes, size, row, limit, work)
             size += 1
             continue
-        at_k, at_j = _widest(circuit, work)
+        at_k, at_j = _loosest(circuit, case, work) if circuit.split else _widest(circuit, work)
         if at_k < 0:
             # Nothing is left to decide: without a range, value and limit differ by rounding alone.
             closed = max(closed, limit)
