@@ -40,6 +40,11 @@ class Fault:
         return self.place == "neuron"
 
     @property
+    def equivocates(self) -> bool:
+        """Whether a failed neuron may tell each receiver a value of its own."""
+        return False
+
+    @property
     def drawn(self) -> bool:
         """Whether a plan draws each failed place's value (`Operations.span` is then its width)."""
         return False
@@ -254,6 +259,10 @@ class Byzantine(_Capable):
     @property
     def blocking(self) -> bool:
         return self.semantics != "own"
+
+    @property
+    def equivocates(self) -> bool:
+        return self.equivocate
 
     @property
     def _draw(self) -> Draw:

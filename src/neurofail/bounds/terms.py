@@ -14,7 +14,7 @@ from neurofail.bounds.deviation import neuron_deviation, synapse_deviation
 from neurofail.bounds.intervals import Enclosure
 from neurofail.bounds.rounding import dot, minus, plus, times
 from neurofail.errors import InputError
-from neurofail.faults import Byzantine, Fault
+from neurofail.faults import Fault
 from neurofail.network import Network
 
 Array = npt.NDArray[np.float64]
@@ -114,7 +114,7 @@ class Terms:
         else:
             rows = _readout(self.net, self.margin)
             c, k = last[np.argmax(rows, axis=1)], last[np.argmin(rows, axis=1)]
-            if any(isinstance(fault, Byzantine) and fault.equivocate for fault in self.faults):
+            if any(fault.equivocates for fault in self.faults):
                 final = plus(np.abs(c), np.abs(k))
             else:
                 final = np.maximum(minus(c, k), minus(k, c))

@@ -23,7 +23,7 @@ from neurofail.bounds.intervals import domain
 from neurofail.budget import Budget
 from neurofail.configuration import Configuration, Failure
 from neurofail.errors import InputError
-from neurofail.faults import Byzantine, Fault
+from neurofail.faults import Fault
 from neurofail.network import Network, positive, whole
 from neurofail.search import ascent
 from neurofail.search.unfold import Unfolded, unfold
@@ -118,7 +118,7 @@ def worst_in_box(
             raise InputError("give either counts of failures or failed (the set itself), not both")
         if fault.place != "neuron":
             raise InputError(f"failed lists neurons, and {fault.kind} is a fault of synapses; give counts")
-        if _equivocates(fault):
+        if fault.equivocates:
             raise InputError("a given set does not know equivocation; give counts, or use equivocate=False")
         return _given(net, fault, failed, gap, time_limit, starts, seed)
     budget = Budget.of(net, fault, failures, total=total, at_most=at_most)
@@ -206,10 +206,6 @@ def _answer(
     return WorstInBox(error, max(error, min(upper, bound)), bound, x, output, found, boxes)
 
 
-def _equivocates(fault: Fault) -> bool:
-    return isinstance(fault, Byzantine) and fault.equivocate
-
-
 def _check(gap: object, time_limit: object, starts: object, seed: object) -> None:
     """InputError for options that have no meaning."""
     from neurofail.search.worst import check_ends
@@ -231,7 +227,7 @@ def _certify(
     limit = min(bound, _limit(question, net.low, net.high, error, gap))
     until = time.monotonic() + time_limit  # from here on, for the first limit waits for a compiler
     # A set's own limit is of neurons that send everyone the same.
-    apart = net is not question.original or _equivocates(fault)
+    apart = net is not question.original or fault.equivocates
     sets = None if apart else given.every(net, question.budget)
     if sets is None:
         return *_split(question, error, gap, limit, until), None

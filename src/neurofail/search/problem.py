@@ -143,7 +143,7 @@ class Problem:
             pooled=pooled,
             blocking=self.fault.blocking,
             ranged=self.effect.low < self.effect.high,
-            split=isinstance(self.fault, Byzantine) and self.fault.equivocate,
+            split=self.fault.equivocates,
             rows=rows,
         )
 

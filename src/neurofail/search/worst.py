@@ -14,7 +14,7 @@ from neurofail.bounds import bounds_of
 from neurofail.budget import Budget
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.faults import Byzantine, Fault
+from neurofail.faults import Fault
 from neurofail.network import Network, magnitude, positive, whole
 from neurofail.search.answer import WorstCase, WorstMargin, replay, witness
 from neurofail.search.unfold import Unfolded, read_apart, unfold
@@ -166,7 +166,7 @@ def worst_margin(
     given, classes = net.check_inputs(inputs), net.widths[-1]
     if classes < 2:
         raise InputError("a classification margin needs two outputs; this network has one")
-    if isinstance(fault, Byzantine) and fault.equivocate:
+    if fault.equivocates:
         question = read_apart(question)
     pairs = [(c, k) for c in range(classes) for k in range(classes) if c != k]
     own, other = (np.array(column) for column in zip(*pairs, strict=True))
