@@ -150,3 +150,18 @@ def test_an_equivocating_neuron_stays_in_its_range() -> None:
         answer = nf.worst_case(net, [[0.5]], fault, (1,))
         assert answer.values == (3.0,), weight
         assert 0.0 <= answer.configuration.failures[0].level < 1.0, weight
+
+
+@pytest.mark.parametrize("equivocate", [False, True])
+def test_what_a_campaign_found_is_not_lost(equivocate: bool) -> None:
+    """A search without time answers with no less than the guided campaign's worst."""
+    fault = nf.Byzantine(0.5, draw="guided", equivocate=equivocate)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        net = random_network(rng, 3, width=5, scale=1.0)
+        inputs, failures = rng.uniform(-1, 1, (2, net.widths[0])), (1, 1, 0)
+        worst = nf.run(net, inputs, nf.Exhaustive(net, fault, failures=failures), dtype="float64").worst
+        assert worst is not None
+        start = (worst.input, worst.configuration)
+        answer = nf.worst_case(net, inputs, fault, failures, incumbent=start, time_limit=0.0)
+        assert answer.error >= worst.error * (1 - 1e-9) - answer.rounding, seed

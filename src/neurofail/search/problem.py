@@ -163,6 +163,14 @@ class Problem:
             placed, wanted = placed.sum(keepdims=True), np.array(self.budget.totals)
         return bool(np.all(placed <= wanted) if self.budget.at_most else np.all(placed == wanted))
 
+    def influence(self, row: int) -> Array:
+        """The product of the weights from each stage's outputs to an objective, with signs; (S, N)."""
+        found, onward = np.zeros(self.shape), self.rows[row]
+        for k in reversed(range(self.shape[0])):
+            found[k, : len(onward)] = onward
+            onward = onward @ self.net.weights[self.start + k - 1]
+        return found
+
     @cached_property
     def golden(self) -> tuple[list[Array], list[Array]]:
         """The golden run of all inputs: pre-activations and outputs, layer by layer."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
 from neurofail.search.circuit import FAILED, FREE, LEAST, MOST, SLACK, SOUND, Array, Case, Ints, States
-from neurofail.search.incumbent import improve, value_of
+from neurofail.search.incumbent import improve
 from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
 
@@ -181,13 +181,15 @@ class Search:
             pick[k, failure.neuron] = FAILED
         if not problem.allows(pick):
             raise InputError(f"incumbent has {len(configuration)} failures, not the number asked for")
-        if problem.circuit.split:
-            return
         case = self._case(index)
+        fixed = np.where(pick == FAILED, FREE, SOUND).astype(np.int8)
         for row in np.flatnonzero(problem.asked[index]):
-            # Of a range, the end that this objective asks for is found by `improve`, later.
-            choice = np.where(pick == FAILED, case.of[LEAST], 0.0)
-            value = float(value_of(problem.circuit, case, int(row), pick, choice))
+            # Of a range, the ends that this objective asks for: whose they were does not matter.
+            upward = problem.influence(int(row)) >= 0.0
+            choice = np.where(upward, case.of[MOST], case.of[LEAST])
+            if problem.circuit.split:
+                choice = upward.astype(np.float64)
+            value = float(improve(problem.circuit, case, int(row), fixed, pick, choice))
             if value > self.value:
                 self.best = Best(value, index, int(row), pick, choice)
 
@@ -323,7 +325,7 @@ class Search:
 
     def _polish(self) -> None:
         """Improve what the incumbent would be on the inputs and objectives whose roots are highest."""
-        if self.best is None or not self.blocks or self.problem.circuit.split:
+        if self.best is None or not self.blocks:
             return
         highest = heapq.nsmallest(4 * _POLISHED, self.blocks)
         limits = {
@@ -334,7 +336,9 @@ class Search:
         for index, row in heapq.nsmallest(_POLISHED, limits, key=lambda pair: limits[pair]):
             # A deviation is relative to an input's own golden run: bring it into that input's range.
             of = self._case(index).of
-            choice = np.clip(self.best.choice, of[LEAST], of[MOST])
+            choice = self.best.choice.copy()
+            if not self.problem.circuit.split:
+                choice = np.clip(choice, of[LEAST], of[MOST])
             found = self._improved(Best(-np.inf, index, row, self.best.pick.copy(), choice))
             if found.value > self.value:
                 self.best = found
@@ -345,7 +349,7 @@ class Search:
         width = problem.circuit.width
         swaps = int((found.pick == FAILED).sum()) * int((problem.root == FREE).sum())
         work = int(width.sum() + np.sum(width[1:-1] * width[2:]))  # of measuring one
-        if problem.circuit.split or swaps * work > _SWAPPED:
+        if swaps * work > _SWAPPED:
             return found
         case = self._case(found.input)
         value = improve(problem.circuit, case, found.row, problem.root, found.pick, found.choice)
