@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,25 @@ def test_a_checkpoint_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.Mo
         early = nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, time_limit=0.0)
     assert 0 < early.error <= early.upper < np.inf
     assert not list(tmp_path.iterdir())
+
+
+def test_two_searches_may_share_a_checkpoint(
+    full: nf.WorstCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One writes while the other does: the file is one of theirs, never a mixture, and neither is warned."""
+    path, write, mine = tmp_path / "search.npz", np.savez, os.getpid()
+
+    def interrupted_write(file: object, **arrays: object) -> None:
+        write(file, **arrays)
+        monkeypatch.setattr(np, "savez", write)
+        monkeypatch.setattr(os, "getpid", lambda: mine + 1)
+        nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, time_limit=0.0)
+        monkeypatch.setattr(os, "getpid", lambda: mine)
+
+    monkeypatch.setattr(np, "savez", interrupted_write)
+    nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path, time_limit=0.0)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert nf.worst_case(NET, INPUTS, nf.Crash(), COUNTS, checkpoint=path) == full
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

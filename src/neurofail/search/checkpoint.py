@@ -29,7 +29,8 @@ def identity(problem: Problem, gap: float) -> str:
 
 
 def _draft(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+    """Where this process writes before it replaces `path`: two searches may share one."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
 
 
 def prepare(path: Path) -> None:
