@@ -146,6 +146,27 @@ def test_what_bounds_spare_changes_nothing(
     assert spared.due.any() == (fault == StuckAt(3e38) and dtype == "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("large", [4.0, 1e30])
+def test_bounds_spare_nothing_where_failures_grow(native: str, large: float, dtype: str) -> None:
+    """Large failures come between small ones of other neurons, whose tables are of another scale."""
+    net = random_network((6, 5, 60, 6), "relu", seed=3)
+    plan = Exhaustive(net, [StuckAt(large), StuckAt(0.5)], failures=[(0, 2), (0, 2)], at_most=True)
+    session = open_session(native, plan, random_inputs(net, 200), dtype)
+    session.golden(0, session.blocks)
+    block = plan.blocks[0]
+    small, big = (session.rows(block.ends[block.sizes.index(s) - 1], 1770)[0] for s in ((0, 2), (2, 0)))
+    here, there = small[small[:, 1] < small[0, 0] + 30], big[big[:, 0] >= big[0, 0] + 30]
+    # The second time, all that fail last are in the tables.
+    rows = np.concatenate([here, there, here[here[:, 0] > small[0, 0]], small, big])
+    spared, every = (
+        session.evaluate(rows, None, 0, session.blocks, session.desk(), each) for each in (False, True)
+    )
+    assert spared.errors.tobytes() == every.errors.tobytes()
+    assert spared.sdc.tolist() == every.sdc.tolist()
+    assert spared.sdc.any()
+
+
 @pytest.mark.parametrize("phi", ACTIVATIONS, ids=str)
 def test_every_activation(phi: nf.Activation) -> None:
     net = random_network((3, 6, 5, 4, 2), phi, seed=zlib.crc32(str(phi).encode()))
