@@ -298,14 +298,15 @@ def _limit(question: Unfolded, lowest: Array, highest: Array, error: float, gap:
     )
     states = np.repeat(problem.root[None], len(rows), axis=0)
     empty = np.zeros((0, *problem.shape))
-    *_, closed, _, limits, _, _, _ = explore(
-        problem.circuit._replace(ranged=False),
+    *_, closed, _, limits, _, _, _, _ = explore(
+        problem.circuit._replace(ranged=False, side=0),
         case,
         np.arange(len(rows)),
         np.full(len(rows), np.inf),
         states,
         empty,
         empty,
+        np.zeros((len(rows), 2, 0), np.float32),
         error,
         gap,
         _NODES + len(rows),

@@ -71,6 +71,9 @@ def save(search: Search, path: Path) -> None:
         "place": np.concatenate([none.astype(np.int64), *(b.place for b in blocks)]),
         "low": np.concatenate([none, *(b.low for b in blocks)]),
         "high": np.concatenate([none, *(b.high for b in blocks)]),
+        "tuned": np.concatenate(
+            [np.zeros((0, 2, search.problem.circuit.side), np.float32), *(b.tuned for b in blocks)]
+        ),
     }
     best = search.best
     draft = _draft(path)
@@ -117,7 +120,14 @@ def _fit(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
     """ValueError where the arrays are not of one search: a node that got lost would never be missed."""
     nodes, decided = int(kept["sizes"].sum()), int(kept["decided"].sum())
     ends = decided if search.problem.circuit.ranged else 0
-    lengths = {"rows": nodes, "limits": nodes, "sound": nodes, "node": decided, "place": decided}
+    lengths = {
+        "rows": nodes,
+        "limits": nodes,
+        "sound": nodes,
+        "tuned": nodes,
+        "node": decided,
+        "place": decided,
+    }
     for name, length in {**lengths, "low": ends, "high": ends}.items():
         if len(kept[name]) != length:
             raise ValueError(f"{name} has {len(kept[name])} entries, not {length}")
@@ -146,7 +156,7 @@ def _restore(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
         search.push(
             Block(
                 int(index),
-                *(kept[name][nodes] for name in ("rows", "limits", "sound")),
+                *(kept[name][nodes] for name in ("rows", "limits", "tuned", "sound")),
                 *(kept[name][decided] for name in ("node", "place")),
                 *(kept[name][values] for name in ("low", "high")),
             )

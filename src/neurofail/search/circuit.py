@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Order = npt.NDArray[np.int32]
 Spans = npt.NDArray[np.uint64]  # without a sign, so that Numba need not look for indices below 0
 States = npt.NDArray[np.int8]
+Singles = npt.NDArray[np.float32]
 
 FREE, SOUND, FAILED = 0, 1, 2
 
@@ -53,6 +54,7 @@ class Circuit(NamedTuple):
     blocking: bool  # a failed neuron blocks the error that reaches it
     ranged: bool  # a failure has a range of values, not one
     split: bool  # a failed neuron may send each receiver a value of its own (equivocation)
+    side: int  # the widest stage if second moments are looked at (see `moments`), 0 if not
     rows: Array  # (O, N) the objectives: coefficients of the last stage's deviations
 
 
@@ -150,7 +152,7 @@ def told(weight: float, low: float, high: float, level: float) -> float:
 
 
 @inner
-def copy(target: States | Array, source: States | Array) -> None:
+def copy(target: States | Array | Singles, source: States | Array | Singles) -> None:
     """target[...] = source for matrices; compiles in a fraction of the time."""
     for k in range(len(source)):
         for j in range(source.shape[1]):

@@ -31,6 +31,9 @@ from neurofail.search.circuit import (
 from neurofail.sites import Action
 
 _UNIT = 2.0**-53
+# Second moments are looked at where so many neurons of stage 0 may fail, and a sixteenth of them or more, and
+# no stage is wider than this (they are matrices). Elsewhere lines and shares are quicker.
+_MANY, _WIDE = 8, 256
 
 
 @dataclass(frozen=True)
@@ -129,21 +132,27 @@ class Problem:
         rows = np.zeros((len(self.rows), width))
         rows[:, : self.rows.shape[1]] = self.rows
         pooled = self.budget.totals is not None
+        leak = _leak(phis[1]) if stages > 1 else math.inf
+        lone = bool(stages > 1 and (span[FROM, 0, :, 1] - span[FROM, 0, :, 0] <= 1).all())
+        ranged = self.effect.low < self.effect.high
+        curved = math.isfinite(leak) and not lone and not ranged and not pooled and width <= _WIDE
+        curved = curved and self.counts[self.start - 1] >= max(_MANY, width // 16)
         return Circuit(
             width=np.array(self.net.widths[self.start : -1], dtype=np.int64),
             link=link,
             span=span,
-            lone=bool(stages > 1 and (span[FROM, 0, :, 1] - span[FROM, 0, :, 0] <= 1).all()),
+            lone=lone,
             code=np.array([phi.code for phi in phis], dtype=np.int64),
             phi=np.array(shapes).T.copy(),
-            leak=_leak(phis[1]) if stages > 1 else math.inf,
+            leak=leak,
             allowed=np.array(self.counts[self.start - 1 :], dtype=np.int64),
             total=sum(self.counts) if self.budget.totals is None else self.budget.totals[0],
             forced=not self.budget.at_most,
             pooled=pooled,
             blocking=self.fault.blocking,
-            ranged=self.effect.low < self.effect.high,
+            ranged=ranged,
             split=self.fault.equivocates,
+            side=width if curved else 0,
             rows=rows,
         )
 

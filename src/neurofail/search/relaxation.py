@@ -288,8 +288,9 @@ def approach(circuit: Circuit, desk: Desk) -> None:
 @inner
 def bound(
     circuit: Circuit, case: Case, row: int, boxed: Boxed, weight: float, mean: float, desk: Desk
-) -> tuple[float, float]:
-    """The linear bound, with lines that touch near desk.of[NEAR]: (its constant part, a bound by intervals).
+) -> tuple[float, float, float]:
+    """The linear bound, with lines that touch near desk.of[NEAR]: (its constant part, a bound by intervals,
+    the constant part of the stages beyond stage 1).
 
     A mean of bounds is a bound: this one enters that of the turns before, whose constant part is `mean`, with
     `weight`. Leaves the mean gains in WORTH, the coefficients in PULL and PUSH.
@@ -306,8 +307,10 @@ def bound(
     placed = True
     for k in range(stages):
         placed = placed and desk.left[k] <= 0
-    direct = np.inf
+    direct, beyond = np.inf, constant
     for k in range(stages - 1, -1, -1):
+        if k == 1:
+            beyond = constant
         if k > 0:
             for i in range(circuit.width[k - 1]):
                 desk.of[PULL, k - 1, i] = desk.of[WORST, k - 1, i] = 0.0
@@ -366,7 +369,7 @@ def bound(
         for j in range(circuit.width[k]):
             before = 0.0 if weight == 1.0 else (1.0 - weight) * desk.of[WORTH, k, j]
             desk.of[WORTH, k, j] = before + weight * desk.of[TERM, k, j]
-    return (1.0 - weight) * mean + weight * constant, direct
+    return (1.0 - weight) * mean + weight * constant, direct, beyond
 
 
 @outer

@@ -19,7 +19,19 @@ import numpy.typing as npt
 
 from neurofail.configuration import Configuration
 from neurofail.errors import InputError
-from neurofail.search.circuit import FAILED, FREE, LEAST, MOST, SLACK, SOUND, Array, Case, Ints, States
+from neurofail.search.circuit import (
+    FAILED,
+    FREE,
+    LEAST,
+    MOST,
+    SLACK,
+    SOUND,
+    Array,
+    Case,
+    Ints,
+    Singles,
+    States,
+)
 from neurofail.search.incumbent import improve
 from neurofail.search.problem import Problem
 from neurofail.search.tree import explore, threshold
@@ -38,16 +50,17 @@ _KEPT = 60.0  # seconds between checkpoints
 class Block:
     """Open nodes of one input, in little room even where neurons are many.
 
-    rows, limits (n,): their objectives and upper limits; sound (n, bytes): a bit for each of the S N neurons,
-    stage by stage; node, place (m,): at which node which neuron has failed; low, high: the deviations that it
-    may cause there, (m,) too where failures have a range, else empty. With equivocation, low and high are the
-    levels of what a neuron is told, and neurons whose levels have been halved are listed too; a failed one
-    has all of them, 0 to 1.
+    rows, limits (n,): their objectives and upper limits; tuned (n, 2, P): as in `tree.Nodes`; sound (n,
+    bytes): a bit for each of the S N neurons, stage by stage; node, place (m,): at which node which neuron
+    has failed; low, high: the deviations that it may cause there, (m,) too where failures have a range, else
+    empty. With equivocation, low and high are the levels of what a neuron is told, and neurons whose levels
+    have been halved are listed too; a failed one has all of them, 0 to 1.
     """
 
     input: int
     rows: Ints
     limits: Array
+    tuned: Singles
     sound: npt.NDArray[np.uint8]
     node: Ints
     place: Ints
@@ -56,7 +69,15 @@ class Block:
 
     @classmethod
     def of(
-        cls, index: int, rows: Ints, limits: Array, states: States, lows: Array, highs: Array, split: bool
+        cls,
+        index: int,
+        rows: Ints,
+        limits: Array,
+        states: States,
+        lows: Array,
+        highs: Array,
+        tuned: Singles,
+        split: bool,
     ) -> Block:
         """The nodes as `explore` has them, states, lows, highs (n, S, N); split: neurons equivocate."""
         flat = states.reshape(len(rows), int(np.prod(states.shape[1:])))
@@ -67,7 +88,7 @@ class Block:
         low, high = (
             ends.reshape(flat.shape)[node, place] if len(ends) else np.zeros(0) for ends in (lows, highs)
         )
-        return cls(index, rows, limits, np.packbits(flat == SOUND, axis=1), node, place, low, high)
+        return cls(index, rows, limits, tuned, np.packbits(flat == SOUND, axis=1), node, place, low, high)
 
     def nodes(self, problem: Problem, case: Case) -> tuple[States, Array, Array]:
         """states, lows, highs (n, S, N), as `explore` takes them."""
@@ -96,6 +117,7 @@ class Block:
             self.input,
             self.rows[chosen],
             self.limits[chosen],
+            self.tuned[chosen],
             self.sound[chosen],
             number[self.node[mine]],
             self.place[mine],
@@ -263,7 +285,8 @@ class Search:
         rows = np.flatnonzero(self.problem.asked[index])
         states = np.repeat(self.problem.root[None], len(rows), axis=0)
         none = np.zeros((0, *self.problem.shape))
-        return Block.of(index, rows, np.full(len(rows), np.inf), states, none, none, split=False)
+        tuned = np.zeros((len(rows), 2, self.problem.circuit.side), np.float32)
+        return Block.of(index, rows, np.full(len(rows), np.inf), states, none, none, tuned, split=False)
 
     def _case(self, index: int) -> Case:
         """An input's golden run, kept while there is room."""
@@ -286,7 +309,8 @@ class Search:
 
     def _budget(self, blocks: list[Block]) -> int:
         """Nodes to visit in a block: about a tenth of a second's work; fewer while few blocks share it."""
-        budget = max(8, min(256, (1 << 22) // self._work))
+        moments = self.problem.circuit.side**3 // 64
+        budget = max(8, min(256, (1 << 22) // (self._work + moments)))
         return budget if len(blocks) == _ROUND else max(8, budget // 4)
 
     def _explore(self, pool: ThreadPoolExecutor) -> None:
@@ -297,7 +321,7 @@ class Search:
 
         def visit(block: Block, case: Case) -> tuple[float, int, States, Array, int, float, Block]:
             wanted = len(block.rows) if np.isinf(block.limits[0]) else budget
-            nodes = (block.rows, block.limits, *block.nodes(problem, case))
+            nodes = (block.rows, block.limits, *block.nodes(problem, case), block.tuned)
             found = explore(problem.circuit, case, *nodes, value, self.gap, wanted)
             return *found[:6], Block.of(block.input, *found[6:], split=problem.circuit.split)
 

@@ -40,16 +40,19 @@ from neurofail.search.circuit import (
     Circuit,
     Desk,
     Ints,
+    Singles,
     States,
     copy,
     desk,
 )
 from neurofail.search.compiled import inner, outer
+from neurofail.search.moments import MANY, Moments, begun, fuzziest, moments, sharpen
 from neurofail.search.relaxation import approach, bound, measure, spread, start
 from neurofail.search.selection import branching, decide, select
 from neurofail.search.shapes import steepness
 
 _LATER = 0.6  # the weight of a node's second bound, whose lines are better placed, in the mean with the first
+_FAR = 1.0  # mean failures' worth between a limit and the incumbent: nearer, lines get there
 
 
 @outer
@@ -172,6 +175,7 @@ class Nodes(NamedTuple):
     # levels of what each neuron is told; empty without a range
     lows: Array
     highs: Array
+    tuned: Singles  # (n, 2, P) what the parents' moments were tuned to
 
 
 def explore(
@@ -182,26 +186,27 @@ def explore(
     states: States,
     lows: Array,
     highs: Array,
+    tuned: Singles,
     incumbent: float,
     gap: float,
     budget: int,
     boxed: Boxed = None,
-) -> tuple[float, int, States, Array, int, float, Ints, Array, States, Array, Array]:
+) -> tuple[float, int, States, Array, int, float, Ints, Array, States, Array, Array, Singles]:
     """Visit up to `budget` nodes below the given ones.
 
-    rows .. highs : as in `Nodes`, without room to spare.
+    rows .. tuned : as in `Nodes`, without room to spare.
     Returns (best value found, its objective, its states, its deviations, nodes visited, the highest limit
-    among the nodes closed, and of the open nodes the rows, limits, states, lows, highs).
+    among the nodes closed, and of the open nodes the rows, limits, states, lows, highs, tuned).
     """
     room = len(rows) + budget + 1
-    given: tuple[npt.NDArray[Any], ...] = (rows, limits, states, lows, highs)
+    given: tuple[npt.NDArray[Any], ...] = (rows, limits, states, lows, highs, tuned)
     roomy = [np.empty((room if len(part) else 0, *part.shape[1:]), part.dtype) for part in given]
     for kept, part in zip(roomy, given, strict=True):
         kept[: len(part)] = part
     nodes = Nodes(*roomy)
     work = desk(states.shape[1:])
     best, row, visited, closed, size = _explore(
-        circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work
+        circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work, moments(circuit.side)
     )
     left = (part[:size].copy() for part in nodes)
     return best, row, work.state[FOUND], work.of[BEST], visited, closed, *left
@@ -212,16 +217,20 @@ def _move(circuit: Circuit, nodes: Nodes, source: int, target: int) -> None:
     """Put one open node in the place of another."""
     nodes.rows[target], nodes.limits[target] = nodes.rows[source], nodes.limits[source]
     copy(nodes.states[target], nodes.states[source])
+    copy(nodes.tuned[target], nodes.tuned[source])
     if circuit.ranged:
         copy(nodes.lows[target], nodes.lows[source])
         copy(nodes.highs[target], nodes.highs[source])
 
 
 @inner
-def _add(circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: Desk) -> None:
+def _add(
+    circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: Desk, second: Moments
+) -> None:
     """Put the node on the desk among the open ones."""
     nodes.rows[at], nodes.limits[at] = row, limit
     copy(nodes.states[at], work.state[HERE])
+    copy(nodes.tuned[at], second.tuning)
     if circuit.ranged:
         copy(nodes.lows[at], work.of[FLOOR if circuit.split else LOW])
         copy(nodes.highs[at], work.of[CEILING if circuit.split else HIGH])
@@ -238,6 +247,7 @@ def _explore(
     budget: int,
     boxed: Boxed,
     work: Desk,
+    second: Moments,
 ) -> tuple[float, int, int, float, int]:
     """`explore` in the room given: (best value, its objective, nodes visited, highest closed, still open)."""
     visited = 0
@@ -253,6 +263,7 @@ def _explore(
                 top = x
         row, limit = nodes.rows[top], nodes.limits[top]
         copy(here, nodes.states[top])
+        copy(second.tuning, nodes.tuned[top])
         if circuit.ranged:
             copy(low, nodes.lows[top])
             copy(high, nodes.highs[top])
@@ -265,10 +276,23 @@ def _explore(
         _remaining(circuit, work)
         spread(circuit, case, boxed, work)
         start(circuit, work)
-        done, mean, total, cut = False, 0.0, 0.0, 0.0
-        for turn in range(2):
-            mean, direct = bound(circuit, case, row, boxed, 1.0 if turn == 0 else _LATER, mean, work)
-            total = mean + select(circuit, work)
+        many, fresh = circuit.side > 0 and work.left[0] >= MANY, limit == np.inf
+        for k in range(1, len(circuit.width)):
+            many = many and work.left[k] == 0  # what may fail further up is better decided first
+        done, far, sharp, total, cut, direct, above = False, False, False, 0.0, 0.0, 0.0, 0.0
+        mean, gain = 0.0, 0.0
+        for turn in range(3):
+            if boxed is None and turn == 2:
+                far = many and (begun(circuit, second) or (limit - cut) * work.left[0] > _FAR * gain)
+                sharp = far and not fresh
+                if not sharp:
+                    break
+                mean = sharpen(circuit, case, above, cut, work, second)
+            elif turn < 2:
+                weight = 1.0 if turn == 0 else _LATER
+                mean, direct, above = bound(circuit, case, row, boxed, weight, mean, work)
+            gain = select(circuit, work)
+            total = mean + gain
             limit = min(limit, total, direct)
             if limit == -np.inf:
                 done = True
@@ -293,16 +317,23 @@ def _explore(
             continue
         decided, ruled_out = decide(circuit, total, cut, work)
         closed = max(closed, ruled_out)
+        if far and fresh and limit < np.inf:
+            # Moments take longer than lines: better once the other objectives and inputs had their say.
+            _add(circuit, nodes, size, row, limit, work, second)
+            size += 1
+            continue
         _remaining(circuit, work)
-        at_k, at_j = branching(circuit, work)
+        at_k, at_j = 0, fuzziest(circuit, work, second) if sharp else -1
+        if at_j < 0:
+            at_k, at_j = branching(circuit, work)
         if at_k >= 0:
             for state in (SOUND, FAILED):
                 here[at_k, at_j] = state
-                _add(circuit, nodes, size, row, limit, work)
+                _add(circuit, nodes, size, row, limit, work, second)
                 size += 1
             continue
         if decided:
-            _add(circuit, nodes, size, row, limit, work)
+            _add(circuit, nodes, size, row, limit, work, second)
             size += 1
             continue
         at_k, at_j = _loosest(circuit, case, work) if circuit.split else _widest(circuit, work)
@@ -315,6 +346,6 @@ def _explore(
         for half in range(2):
             low[at_k, at_j] = bottom if half == 0 else middle
             high[at_k, at_j] = middle if half == 0 else top_end
-            _add(circuit, nodes, size, row, limit, work)
+            _add(circuit, nodes, size, row, limit, work, second)
             size += 1
     return best, best_row, visited, closed, size
