@@ -205,8 +205,10 @@ def explore(
         kept[: len(part)] = part
     nodes = Nodes(*roomy)
     work = desk(states.shape[1:])
+    # By its type, None leaves the code of moments out, a third of what there is to compile.
+    second = moments(circuit.side) if circuit.side and boxed is None else None
     best, row, visited, closed, size = _explore(
-        circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work, moments(circuit.side)
+        circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work, second
     )
     left = (part[:size].copy() for part in nodes)
     return best, row, work.state[FOUND], work.of[BEST], visited, closed, *left
@@ -225,12 +227,13 @@ def _move(circuit: Circuit, nodes: Nodes, source: int, target: int) -> None:
 
 @inner
 def _add(
-    circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: Desk, second: Moments
+    circuit: Circuit, nodes: Nodes, at: int, row: int, limit: float, work: Desk, second: Moments | None
 ) -> None:
     """Put the node on the desk among the open ones."""
     nodes.rows[at], nodes.limits[at] = row, limit
     copy(nodes.states[at], work.state[HERE])
-    copy(nodes.tuned[at], second.tuning)
+    if second is not None:
+        copy(nodes.tuned[at], second.tuning)
     if circuit.ranged:
         copy(nodes.lows[at], work.of[FLOOR if circuit.split else LOW])
         copy(nodes.highs[at], work.of[CEILING if circuit.split else HIGH])
@@ -247,7 +250,7 @@ def _explore(
     budget: int,
     boxed: Boxed,
     work: Desk,
-    second: Moments,
+    second: Moments | None,
 ) -> tuple[float, int, int, float, int]:
     """`explore` in the room given: (best value, its objective, nodes visited, highest closed, still open)."""
     visited = 0
@@ -263,7 +266,8 @@ def _explore(
                 top = x
         row, limit = nodes.rows[top], nodes.limits[top]
         copy(here, nodes.states[top])
-        copy(second.tuning, nodes.tuned[top])
+        if second is not None:
+            copy(second.tuning, nodes.tuned[top])
         if circuit.ranged:
             copy(low, nodes.lows[top])
             copy(high, nodes.highs[top])
@@ -276,21 +280,22 @@ def _explore(
         _remaining(circuit, work)
         spread(circuit, case, boxed, work)
         start(circuit, work)
-        many, fresh = circuit.side > 0 and work.left[0] >= MANY, limit == np.inf
+        many, fresh = work.left[0] >= MANY, limit == np.inf
         for k in range(1, len(circuit.width)):
             many = many and work.left[k] == 0  # what may fail further up is better decided first
         done, far, sharp, total, cut, direct, above = False, False, False, 0.0, 0.0, 0.0, 0.0
         mean, gain = 0.0, 0.0
         for turn in range(3):
-            if boxed is None and turn == 2:
-                far = many and (begun(circuit, second) or (limit - cut) * work.left[0] > _FAR * gain)
-                sharp = far and not fresh
-                if not sharp:
-                    break
-                mean = sharpen(circuit, case, above, cut, work, second)
-            elif turn < 2:
+            if turn < 2:
                 weight = 1.0 if turn == 0 else _LATER
                 mean, direct, above = bound(circuit, case, row, boxed, weight, mean, work)
+            elif second is not None:
+                far = many and (begun(circuit, second) or (limit - cut) * work.left[0] > _FAR * gain)
+                sharp = far and not fresh
+                if sharp:
+                    mean = sharpen(circuit, case, above, cut, work, second)
+            if turn == 2 and not sharp:
+                break
             gain = select(circuit, work)
             total = mean + gain
             limit = min(limit, total, direct)
@@ -323,7 +328,9 @@ def _explore(
             size += 1
             continue
         _remaining(circuit, work)
-        at_k, at_j = 0, fuzziest(circuit, work, second) if sharp else -1
+        at_k, at_j = 0, -1
+        if second is not None and sharp:
+            at_j = fuzziest(circuit, work, second)
         if at_j < 0:
             at_k, at_j = branching(circuit, work)
         if at_k >= 0:
