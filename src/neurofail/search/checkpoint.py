@@ -127,8 +127,10 @@ def _fit(search: Search, kept: Mapping[str, npt.NDArray[Any]]) -> None:
         "tuned": nodes,
         "node": decided,
         "place": decided,
+        "low": ends,
+        "high": ends,
     }
-    for name, length in {**lengths, "low": ends, "high": ends}.items():
+    for name, length in lengths.items():
         if len(kept[name]) != length:
             raise ValueError(f"{name} has {len(kept[name])} entries, not {length}")
     for name in ("pick", "choice"):

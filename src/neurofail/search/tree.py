@@ -206,7 +206,7 @@ def explore(
     nodes = Nodes(*roomy)
     work = desk(states.shape[1:])
     # By its type, None leaves the code of moments out, a third of what there is to compile.
-    second = moments(circuit.side) if circuit.side and boxed is None else None
+    second = moments(circuit.side) if circuit.side else None
     best, row, visited, closed, size = _explore(
         circuit, case, nodes, len(rows), incumbent, gap, budget, boxed, work, second
     )
