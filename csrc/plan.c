@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "neurofail.h"
 
 enum { PLACES, CHOICES, STRATA, BLOCK_FIELDS };
@@ -54,37 +58,83 @@ static int64_t free_places(const block *at, int k)
 
 /* ---- Random numbers: Philox 4x32-10 (philox.py says from where) ---- */
 
-typedef struct stream {
-    uint32_t key[2];
-    uint32_t counter[4];
-    uint32_t word[4];
-    int left;
-} stream;
+enum { ROUNDS = 10, WORDS = 4, ABREAST = 4 /* blocks of words that are made together: one alone is all waiting */ };
 
-/* The next four words. */
-static void refill(stream *from)
+/* Two blocks' worth of one word, each in the low half. What the high halves hold is nobody's concern. */
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+static inline pair product(pair word, uint32_t factor)
 {
-    uint32_t c[4], k[2] = {from->key[0], from->key[1]};
-    memcpy(c, from->counter, sizeof c);
-    for (int round = 0; round < 10; round++) {
-        uint64_t p = (uint64_t)0xD2511F53 * c[0], q = (uint64_t)0xCD9E8D57 * c[2];
-        c[0] = (uint32_t)(q >> 32) ^ c[1] ^ k[0];
-        c[1] = (uint32_t)q;
-        c[2] = (uint32_t)(p >> 32) ^ c[3] ^ k[1];
-        c[3] = (uint32_t)p;
-        k[0] += 0x9E3779B9;
-        k[1] += 0xBB67AE85;
-    }
-    memcpy(from->word, c, sizeof c);
-    from->counter[2]++;
-    from->left = 4;
+#ifdef __SSE2__
+    return (pair)_mm_mul_epu32((__m128i)word, _mm_set1_epi64x(factor));
+#else
+    return (word & 0xFFFFFFFF) * (pair){factor, factor};
+#endif
 }
+
+/* A seed's key for each round. */
+typedef struct schedule {
+    uint32_t key[ROUNDS][2];
+} schedule;
+
+static schedule schedule_of(uint64_t seed)
+{
+    schedule of = {{{(uint32_t)seed, (uint32_t)(seed >> 32)}}};
+    for (int round = 1; round < ROUNDS; round++) {
+        of.key[round][0] = of.key[round - 1][0] + 0x9E3779B9;
+        of.key[round][1] = of.key[round - 1][1] + 0xBB67AE85;
+    }
+    return of;
+}
+
+/* ABREAST blocks: `each` (1, 2 or 4) successive ones, from `block` on, for each of as many successive
+ * configurations, from `index` on, as that leaves. */
+static void make(const schedule *of, uint64_t index, int each, uint32_t block, uint32_t *word)
+{
+    pair c[WORDS][ABREAST / 2];
+    for (int i = 0; i < ABREAST / 2; i++) {
+        const int left = 2 * i, right = left + 1, shift = each / 2; /* each is 1 << shift */
+        pair configuration = (pair){index + (uint64_t)(left >> shift), index + (uint64_t)(right >> shift)};
+        c[0][i] = configuration;
+        c[1][i] = configuration >> 32;
+        c[2][i] = (pair){block + (uint32_t)(left & (each - 1)), block + (uint32_t)(right & (each - 1))};
+        c[3][i] = (pair){0, 0};
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        const uint64_t k0 = of->key[round][0], k1 = of->key[round][1];
+        for (int i = 0; i < ABREAST / 2; i++) {
+            pair p = product(c[0][i], 0xD2511F53), q = product(c[2][i], 0xCD9E8D57);
+            c[0][i] = (q >> 32) ^ c[1][i] ^ (pair){k0, k0};
+            c[1][i] = q;
+            c[2][i] = (p >> 32) ^ c[3][i] ^ (pair){k1, k1};
+            c[3][i] = p;
+        }
+    }
+    for (int i = 0; i < ABREAST; i++)
+        for (int w = 0; w < WORDS; w++)
+            word[i * WORDS + w] = (uint32_t)c[w][i / 2][i % 2];
+}
+
+/* The words of one configuration. */
+typedef struct stream {
+    const schedule *of;
+    uint64_t index;
+    uint32_t block; /* the first not made yet */
+    int left;       /* of those made */
+    const uint32_t *next;
+    uint32_t word[WORDS * ABREAST];
+} stream;
 
 static inline uint32_t next_word(stream *from)
 {
-    if (!from->left)
-        refill(from);
-    return from->word[4 - from->left--];
+    if (!from->left) {
+        make(from->of, from->index, ABREAST, from->block, from->word);
+        from->next = from->word;
+        from->left = WORDS * ABREAST;
+        from->block += ABREAST;
+    }
+    from->left--;
+    return *from->next++;
 }
 
 /* Below `bound`, each number equally likely (Lemire's rejection). */
@@ -334,31 +384,80 @@ static void draw_block(stream *from, const block *at, const uint64_t *threshold)
     }
 }
 
+static void draw(const nf_plan *plan, stream *from, int32_t *state, int32_t *taken, int32_t *rows, double *levels)
+{
+    int count = 0;
+    state[0] = plan->targets > 1 ? (int32_t)below(from, (uint32_t)plan->targets) : 0;
+    const uint64_t *threshold = plan->threshold;
+    for (int b = 0; b < plan->blocks; b++) {
+        block at = block_at(plan, b, state);
+        draw_block(from, &at, threshold);
+        threshold += 2 * at.field[STRATA];
+    }
+    for (int b = 0; b < plan->blocks; b++) {
+        block at = block_at(plan, b, state);
+        count = write_block(plan, &at, state[0], from, taken, rows, levels, count);
+    }
+    pad(rows, count, plan->slots);
+    for (; levels && count < plan->slots; count++)
+        levels[count] = 0;
+}
+
+/* Whether a place is all there is to draw of a failure: a single kind in each block, and one way to fail. */
+static int direct(const nf_plan *plan)
+{
+    for (int b = 0; b < plan->blocks; b++)
+        if (plan->block[b * BLOCK_FIELDS + CHOICES] != 1 || plan->choice[b * CHOICE_FIELDS + VARIANTS] != 1 ||
+            plan->choice[b * CHOICE_FIELDS + DRAWN])
+            return 0;
+    return plan->targets <= 1;
+}
+
+/* The same for a direct plan. */
+static void draw_direct(const nf_plan *plan, stream *from, int32_t *rows)
+{
+    const int64_t *field = plan->block, *choice = plan->choice;
+    const int32_t *size = plan->size;
+    const uint64_t *threshold = plan->threshold;
+    int count = 0;
+    for (int b = 0; b < plan->blocks; b++) {
+        int64_t strata = field[STRATA];
+        int32_t failures = size[strata > 1 ? stratum_of(from, threshold, strata) : 0];
+        subset(from, field[PLACES], failures, rows + count);
+        for (int32_t end = count + failures; count < end;)
+            count = insert(plan, (int32_t)choice[FIRST_ROW] + rows[count], 0, rows, NULL, count);
+        size += strata;
+        threshold += 2 * strata;
+        field += BLOCK_FIELDS;
+        choice += CHOICE_FIELDS;
+    }
+    pad(rows, count, plan->slots);
+}
+
 int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int32_t *state, int32_t *rows,
               double *levels)
 {
     if (!plan || n < 0 || !state || (n && plan->slots && !rows))
         return NF_BAD_ARGUMENT;
     int32_t *taken = block_at(plan, plan->blocks, state).state;
+    const schedule of = schedule_of(seed);
+    const int straight = direct(plan), each = plan->slots <= WORDS ? 1 : plan->slots <= 2 * WORDS ? 2 : ABREAST;
+    uint32_t word[WORDS * ABREAST];
     for (int64_t c = 0; c < n; c++, rows += plan->slots, levels += levels ? plan->slots : 0) {
-        uint64_t index = first + (uint64_t)c;
-        stream from = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32)},
-                       .counter = {(uint32_t)index, (uint32_t)(index >> 32), 0, 0}};
-        int count = 0;
-        state[0] = plan->targets > 1 ? (int32_t)below(&from, (uint32_t)plan->targets) : 0;
-        const uint64_t *threshold = plan->threshold;
-        for (int b = 0; b < plan->blocks; b++) {
-            block at = block_at(plan, b, state);
-            draw_block(&from, &at, threshold);
-            threshold += 2 * at.field[STRATA];
-        }
-        for (int b = 0; b < plan->blocks; b++) {
-            block at = block_at(plan, b, state);
-            count = write_block(plan, &at, state[0], &from, taken, rows, levels, count);
-        }
-        pad(rows, count, plan->slots);
-        for (; levels && count < plan->slots; count++)
-            levels[count] = 0;
+        const int at = (int)(c & (ABREAST / each - 1));
+        const uint64_t index = first + (uint64_t)c;
+        if (!at)
+            make(&of, index, each, 0, word);
+        stream from;
+        from.of = &of;
+        from.index = index;
+        from.block = (uint32_t)each;
+        from.left = WORDS * each;
+        from.next = word + WORDS * each * at;
+        if (straight)
+            draw_direct(plan, &from, rows);
+        else
+            draw(plan, &from, state, taken, rows, levels);
     }
     return NF_OK;
 }
