@@ -85,21 +85,30 @@ def test_two_threads(benchmark, name, activation, backend, machine, ledger, pyte
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", SCALED)
-def test_scaling(name, activation, backend, ledger, pytestconfig):
+def test_scaling(name, activation, backend, machine, ledger, pytestconfig):
     """Two threads over one, in rounds that alternate.
 
     By the wall clock it is what a user gets, and counts only on an idle machine. By CPU time (twice the
     work per CPU second of both threads, over that of one) it leaves out waiting, for the other programs of a
-    busy machine as for one another.
+    busy machine as for one another. What the machine's two cores give at all is measured in between: with the
+    plain trial kernel, whose threads share nothing.
     """
     of = case(name, activation)
+    seconds = pytestconfig.getoption("--seconds")
     drives = [Drive(of, backend, threads) for threads in (1, 2)]
-    units = [drive.round(pytestconfig.getoption("--seconds")) for drive in drives]
+    units = [drive.round(seconds) for drive in drives]
+    trial = machine and limits.trial(machine.isa, activation)
     ratios: dict[str, list[float]] = {"wall clock": [], "CPU time": []}
+    if trial:
+        ratios |= {"the machine itself": [], "share of the machine's": []}
     for _ in range(2 * pytestconfig.getoption("--rounds") + 1):
         rates = [rate_of(drive, some) for drive, some in zip(drives, units, strict=True)]
         ratios["wall clock"].append(rates[1][0] / rates[0][0])
         ratios["CPU time"].append(2 * rates[1][1] / rates[0][1])
+        if trial:
+            one, two = (trial.by_wall(cores, seconds) for cores in (1, 2))
+            ratios["the machine itself"].append(two / one)
+            ratios["share of the machine's"].append(ratios["wall clock"][-1] * one / two)
     for drive in drives:
         drive.close()
     said = "; ".join(

@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -75,6 +77,22 @@ class Gauge:
     def rate(self) -> float:
         """Work per second, once."""
         return self._work * self._repeats / self._call()
+
+    def by_wall(self, cores: int, seconds: float) -> float:
+        """Work per second of the wall clock, so many cores at it at once for about so long."""
+        calls = max(1, round(seconds / _ROUND_SECONDS))
+
+        def work() -> None:
+            for _ in range(calls):
+                self._call()
+
+        threads = [threading.Thread(target=work) for _ in range(cores)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return cores * calls * self._work * self._repeats / (time.perf_counter() - began)
 
     def best(self, cores: int = 1) -> float:
         """Work per second of so many cores at once: the best of several rounds, for this is a limit."""
