@@ -84,9 +84,12 @@ class Drive:
         start, count, first, last = unit
         if not hasattr(self._local, "desk"):
             self._local.desk = self._session.desk()
-        rows, levels = self._session.rows(start, count)
-        records = self._session.evaluate(rows, levels, first, last, self._local.desk)
-        totals = self._session.tally(records, float("inf"))
+        session, desk = self._session, self._local.desk
+        if last - first == session.blocks:
+            totals = session.totals(start, count, float("inf"), desk)
+        else:
+            rows, levels = session.rows(start, count)
+            totals = session.tally(session.evaluate(rows, levels, first, last, desk), float("inf"))
         return totals.error, totals.sdc, totals.due
 
     def round(self, seconds: float) -> list[Unit]:

@@ -21,11 +21,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CALL = "    find(model->isa, model->bits)\n        ->evaluate("
+CALL = "    find(model->isa, model->bits)->evaluate("
 SLOWER = """    int64_t again = (n * {percent} + 50) / 100;
-    find(model->isa, model->bits)
-        ->evaluate(model, sites, slots, again, rows, levels, share, first, last, workspace, errors, sdc, due,
-                   NULL);
+    find(model->isa, model->bits)->evaluate(workspace, again, rows, levels, share, first, last, errors, sdc,
+                                            due, NULL);
     memset(errors, 0, (size_t)again * sizeof *errors);
     memset(sdc, 0, (size_t)again * sizeof *sdc);
     memset(due, 0, (size_t)again * sizeof *due);

@@ -90,12 +90,6 @@ int nf_model_golden(void *memory, int64_t first, int64_t last, int arrange)
     return NF_OK;
 }
 
-size_t nf_workspace_bytes(const void *memory, int slots)
-{
-    const nf_model *model = memory;
-    return slots < 0 ? 0 : find(model->isa, model->bits)->workspace_bytes(model, slots);
-}
-
 /* Every operation that a row can name points inside the model. */
 static int sound(const nf_model *model, const nf_sites *sites)
 {
@@ -120,13 +114,32 @@ int nf_sites_check(const void *model, const nf_sites *sites)
     return model && sites && sound(model, sites) ? NF_OK : NF_BAD_ARGUMENT;
 }
 
-int nf_evaluate(const void *memory, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
-                const double *levels, int share, int64_t first, int64_t last, void *workspace, double *errors,
-                int64_t *sdc, int64_t *due, double *each)
+size_t nf_workspace_bytes(const void *memory, int slots)
 {
     const nf_model *model = memory;
-    if (!model || !sites || slots < 0 || n < 0 || (n && slots && !rows) || first < 0 || last < first ||
-        last > model->blocks || !workspace || (uintptr_t)workspace % 64 || !errors || !sdc || !due)
+    return slots < 0 ? 0 : find(model->isa, model->bits)->workspace_bytes(model, slots);
+}
+
+int nf_workspace_init(const void *memory, const nf_sites *sites, int slots, void *workspace)
+{
+    const nf_model *model = memory;
+    if (!model || !sites || slots < 0 || !workspace || (uintptr_t)workspace % 64)
+        return NF_BAD_ARGUMENT;
+    find(model->isa, model->bits)->workspace_init(model, sites, slots, workspace);
+    return NF_OK;
+}
+
+int nf_evaluate(void *workspace, int64_t n, const int32_t *rows, const double *levels, int share, int64_t first,
+                int64_t last, double *errors, int64_t *sdc, int64_t *due, double *each)
+{
+    if (!workspace)
+        return NF_BAD_ARGUMENT;
+    const nf_desk *desk = workspace;
+    const nf_model *model = desk->model;
+    const nf_sites *sites = desk->sites;
+    const int slots = desk->slots;
+    if (n < 0 || (n && slots && !rows) || first < 0 || last < first || last > model->blocks || !errors || !sdc ||
+        !due)
         return NF_BAD_ARGUMENT;
     for (int64_t c = 0; c < n; c++)
         for (int slot = 0, stage = 0; slot < slots && rows[c * slots + slot] >= 0; slot++) {
@@ -135,8 +148,7 @@ int nf_evaluate(const void *memory, const nf_sites *sites, int slots, int64_t n,
                 return NF_BAD_ARGUMENT;
             stage = sites->stage[row];
         }
-    find(model->isa, model->bits)
-        ->evaluate(model, sites, slots, n, rows, levels, share, first, last, workspace, errors, sdc, due, each);
+    find(model->isa, model->bits)->evaluate(workspace, n, rows, levels, share, first, last, errors, sdc, due, each);
     return NF_OK;
 }
 
@@ -164,4 +176,22 @@ int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc
     }
     *totals = sum;
     return NF_OK;
+}
+
+int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t first, int64_t n,
+                const nf_records *records, double epsilon, nf_totals *totals)
+{
+    const nf_desk *desk = workspace;
+    if (!desk || !plan || plan->slots != desk->slots || n < 0 || !records || !records->errors || !records->sdc ||
+        !records->due)
+        return NF_BAD_ARGUMENT;
+    int status = nf_rows(plan, state, first, n, records->rows, records->levels);
+    if (status != NF_OK)
+        return status;
+    memset(records->errors, 0, (size_t)n * sizeof *records->errors);
+    memset(records->sdc, 0, (size_t)n * sizeof *records->sdc);
+    memset(records->due, 0, (size_t)n * sizeof *records->due);
+    status = nf_evaluate(workspace, n, records->rows, records->levels, !plan->sampled, 0, desk->model->blocks,
+                         records->errors, records->sdc, records->due, NULL);
+    return status == NF_OK ? nf_tally(n, 0, records->errors, records->sdc, records->due, epsilon, totals) : status;
 }

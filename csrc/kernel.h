@@ -48,6 +48,13 @@ typedef struct nf_model {
     char *golden;
 } nf_model;
 
+/* What every workspace begins with. */
+typedef struct nf_desk {
+    const nf_model *model;
+    const nf_sites *sites;
+    int32_t slots;
+} nf_desk;
+
 /* One instruction set and one real type. */
 typedef struct nf_kernel {
     int32_t lanes;
@@ -55,9 +62,9 @@ typedef struct nf_kernel {
     void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const void *x, void *memory);
     void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);
     size_t (*workspace_bytes)(const nf_model *model, int slots);
-    void (*evaluate)(const nf_model *model, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
-                     const double *levels, int share, int64_t first, int64_t last, void *workspace,
-                     double *errors, int64_t *sdc, int64_t *due, double *each);
+    void (*workspace_init)(const nf_model *model, const nf_sites *sites, int slots, void *workspace);
+    void (*evaluate)(void *workspace, int64_t n, const int32_t *rows, const double *levels, int share, int64_t first,
+                     int64_t last, double *errors, int64_t *sdc, int64_t *due, double *each);
     void (*activate)(int activation, const double *parameters, int64_t n, const void *in, void *out);
 } nf_kernel;
 

@@ -61,12 +61,15 @@ typedef struct nf_sites {
     const double *span;
 } nf_sites;
 
-/* A plan as flat tables (plans.py says what they mean).
+/* A plan as flat tables (plans.py says what they mean). A sampled one is drawn from the seed; an exhaustive one
+ * has no thresholds.
  * block: 3 numbers each: places, choices, strata.
  * choice: 5 numbers each: first row, variants, joint, drawn, most failures.
  * size: per stratum, one count for each choice of its block.
  * threshold: per stratum, the high and the low half of its cumulative share of 2^128 (sampled plans). */
 typedef struct nf_plan {
+    int32_t sampled;
+    uint64_t seed;
     int32_t slots;
     int32_t targets;
     int32_t blocks;
@@ -87,6 +90,16 @@ typedef struct nf_totals {
     int64_t exceeded;
     int64_t histogram[514];
 } nf_totals;
+
+/* Room for n configurations: rows (n, slots), levels (n, slots) or NULL, and of each its worst error, and the numbers
+ * of inputs with a silent corruption and with a NaN or infinite output. */
+typedef struct nf_records {
+    int32_t *rows;
+    double *levels;
+    double *errors;
+    int64_t *sdc;
+    int64_t *due;
+} nf_records;
 
 /* Whether this machine (and this build) can run an instruction set: 1 or 0. */
 int nf_supported(int isa);
@@ -110,12 +123,15 @@ int64_t nf_model_blocks(const void *model);
  * neighbouring configurations fail in the last hidden layer, and changes nothing but the time they take. */
 int nf_model_golden(void *model, int64_t first, int64_t last, int arrange);
 
-/* The bytes (aligned to 64) that one thread needs to evaluate configurations of up to `slots` rows. */
-size_t nf_workspace_bytes(const void *model, int slots);
-
-/* Whether every row of the table points inside the model: NF_OK, or NF_BAD_ARGUMENT. nf_evaluate relies on
- * it and does not repeat it. */
+/* Whether every row of the table points inside the model: NF_OK, or NF_BAD_ARGUMENT. What follows relies on it and
+ * does not repeat it. */
 int nf_sites_check(const void *model, const nf_sites *sites);
+
+/* One thread's working memory, nf_workspace_bytes bytes, aligned to 64, for configurations of up to `slots` rows of a
+ * checked table. It is for this model (whose golden run is made) and this table as they are, and remembers what one
+ * call found out for the next. */
+size_t nf_workspace_bytes(const void *model, int slots);
+int nf_workspace_init(const void *model, const nf_sites *sites, int slots, void *workspace);
 
 /* Evaluates n configurations on the inputs of blocks first .. last - 1.
  * rows: (n, slots), each configuration's rows by ascending stage, unused slots at the end -1.
@@ -123,22 +139,22 @@ int nf_sites_check(const void *model, const nf_sites *sites);
  * errors (n): raised to the configuration's worst error over these inputs (infinity for NaN).
  * sdc, due (n): raised by its numbers of silent corruptions and of NaN or infinite outputs.
  * each: NULL, or (n, inputs): every evaluation's error. */
-int nf_evaluate(const void *model, const nf_sites *sites, int slots, int64_t n, const int32_t *rows,
-                const double *levels, int share, int64_t first, int64_t last, void *workspace, double *errors,
-                int64_t *sdc, int64_t *due, double *each);
+int nf_evaluate(void *workspace, int64_t n, const int32_t *rows, const double *levels, int share, int64_t first,
+                int64_t last, double *errors, int64_t *sdc, int64_t *due, double *each);
 
-/* Writes the rows of n successive configurations of an exhaustive plan and advances the state: the joint
- * choice, then per block the stratum and per choice its positions and variants (most failures each), then
- * `slots` numbers of room. */
-int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows);
-
-/* Writes the rows (and the levels, unless NULL) of configurations first .. first + n - 1 of a sampled plan;
- * the state is room as for nf_enumerate. */
-int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int32_t *state, int32_t *rows,
-              double *levels);
+/* Writes the rows (and the levels, unless NULL) of n configurations. Of an exhaustive plan they are those from `state`
+ * on, which advances: the joint choice, then per block the stratum and per choice its positions and variants (most
+ * failures each), then `slots` numbers of room. Of a sampled one they are first .. first + n - 1, and the state is as
+ * much room. */
+int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int32_t *rows, double *levels);
 
 /* Adds n evaluated configurations to the totals; `worst` becomes offset + i of the first largest error. */
 int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
              double epsilon, nf_totals *totals);
+
+/* All of that for the configurations that nf_rows would write, on all inputs: the records are written, and added to
+ * the totals. */
+int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t first, int64_t n,
+                const nf_records *records, double epsilon, nf_totals *totals);
 
 #endif

@@ -329,10 +329,8 @@ static int plain(const nf_plan *plan, const block *last, int32_t *state)
     return 1;
 }
 
-int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
+static void enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
 {
-    if (!plan || !state || n < 0 || (n && plan->slots && !rows))
-        return NF_BAD_ARGUMENT;
     int32_t *taken = block_at(plan, plan->blocks, state).state;
     block last = block_at(plan, plan->blocks > 0 ? plan->blocks - 1 : 0, state);
     int quick = plain(plan, &last, state);
@@ -365,7 +363,6 @@ int nf_enumerate(const nf_plan *plan, int32_t *state, int64_t n, int32_t *rows)
         if (b < 0)
             state[0]++;
     }
-    return NF_OK;
 }
 
 /* ---- Sampling ---- */
@@ -434,13 +431,10 @@ static void draw_direct(const nf_plan *plan, stream *from, int32_t *rows)
     pad(rows, count, plan->slots);
 }
 
-int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int32_t *state, int32_t *rows,
-              double *levels)
+static void sample(const nf_plan *plan, uint64_t first, int64_t n, int32_t *state, int32_t *rows, double *levels)
 {
-    if (!plan || n < 0 || !state || (n && plan->slots && !rows))
-        return NF_BAD_ARGUMENT;
     int32_t *taken = block_at(plan, plan->blocks, state).state;
-    const schedule of = schedule_of(seed);
+    const schedule of = schedule_of(plan->seed);
     const int straight = direct(plan), each = plan->slots <= WORDS ? 1 : plan->slots <= 2 * WORDS ? 2 : ABREAST;
     uint32_t word[WORDS * ABREAST];
     for (int64_t c = 0; c < n; c++, rows += plan->slots, levels += levels ? plan->slots : 0) {
@@ -459,5 +453,15 @@ int nf_sample(const nf_plan *plan, uint64_t seed, uint64_t first, int64_t n, int
         else
             draw(plan, &from, state, taken, rows, levels);
     }
+}
+
+int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int32_t *rows, double *levels)
+{
+    if (!plan || n < 0 || !state || (n && plan->slots && !rows))
+        return NF_BAD_ARGUMENT;
+    if (plan->sampled)
+        sample(plan, first, n, state, rows, levels);
+    else
+        enumerate(plan, state, n, rows);
     return NF_OK;
 }

@@ -12,6 +12,8 @@ from neurofail.activations import Activation
 from neurofail.errors import BackendError, InputError
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
+from neurofail.session import Rows
+from neurofail.session import Session as AnySession
 
 try:
     import neurofail._kernel as _kernel
@@ -67,7 +69,34 @@ def activate(isa: str, dtype: npt.DTypeLike, name: str, parameters: tuple[float,
     return out
 
 
-class Session:
+class Desk:
+    """One thread's working memory: the kernel's own, and room for records, which grows as needed."""
+
+    def __init__(self, size: int, slots: int, drawn: bool) -> None:
+        self._memory = _aligned(size)
+        self.pointer = _pointer("void", self._memory)
+        self._slots = slots
+        self._drawn = drawn
+        self._count = -1
+
+    def records(self, count: int) -> Any:
+        """Room for the records of `count` configurations, as C sees it."""
+        if count > self._count:
+            rows = np.empty((count, self._slots), np.int32)
+            levels = np.empty((count, self._slots)) if self._drawn else None
+            some = Records.empty(count)
+            self._lent = rows, levels, some  # they live as long as the pointers
+            self._records = ffi.new("nf_records *")
+            self._records.rows = _pointer("int32_t", rows)
+            self._records.levels = ffi.NULL if levels is None else _pointer("double", levels)
+            self._records.errors = _pointer("double", some.errors)
+            self._records.sdc = _pointer("int64_t", some.sdc)
+            self._records.due = _pointer("int64_t", some.due)
+            self._count = count
+        return self._records
+
+
+class Session(AnySession):
     """A network, its inputs and a plan, packed for one instruction set; see `kernel.Session`."""
 
     def __init__(self, isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> None:
@@ -95,9 +124,8 @@ class Session:
         self._sites = self._site_table()
         _check(lib.nf_sites_check(self._model, self._sites), "checking the site table")
         self._table = lowering.PlanTable.of(plan)
-        self._share = self._table.seed is None
         # Enumeration then runs along the last hidden layer, where blocks of like inputs are soon done.
-        self._arranged = self._share and bool((self._stage == 2 * (len(layers) - 1)).any())
+        self._arranged = self._table.seed is None and bool((self._stage == 2 * (len(layers) - 1)).any())
         self._c_plan = self._plan_table()
         self._desk_size: int = lib.nf_workspace_bytes(self._model, self._table.slots)
 
@@ -121,6 +149,7 @@ class Session:
     def _plan_table(self) -> Any:
         table = self._table
         plan = ffi.new("nf_plan *")
+        plan.sampled, plan.seed = table.seed is not None, table.seed or 0
         plan.slots, plan.targets, plan.blocks = table.slots, table.targets, len(table.most)
         plan.block = _pointer("int64_t", self._held(table.block))
         plan.choice = _pointer("int64_t", self._held(table.choice))
@@ -133,49 +162,50 @@ class Session:
         """The golden run of input blocks first .. last - 1."""
         _check(lib.nf_model_golden(self._model, first, last, self._arranged), "the golden run")
 
-    def rows(self, start: int, count: int) -> tuple[npt.NDArray[np.int32], Floats | None]:
+    def rows(self, start: int, count: int) -> tuple[Rows, Floats | None]:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""
         table = self._table
         rows = np.empty((count, table.slots), np.int32)
-        out = _pointer("int32_t", rows)
-        if table.seed is None:
-            target, selections, _ = self._plan.select(start)
-            state = table.state(target, selections)
-            _check(lib.nf_enumerate(self._c_plan, _pointer("int32_t", state), count, out), "enumerating")
-            return rows, None
         levels = np.empty((count, table.slots)) if table.drawn else None
-        into = ffi.NULL if levels is None else _pointer("double", levels)
-        room = table.room()  # named, so that it lives as long as the pointer
-        state = _pointer("int32_t", room)
-        _check(lib.nf_sample(self._c_plan, table.seed, start, count, state, out, into), "sampling")
+        state, first = self._state(start)
+        status = lib.nf_rows(
+            self._c_plan,
+            _pointer("int32_t", state),
+            first,
+            count,
+            _pointer("int32_t", rows),
+            ffi.NULL if levels is None else _pointer("double", levels),
+        )
+        _check(status, "making configurations")
         return rows, levels
 
-    def desk(self) -> npt.NDArray[np.uint8]:
+    def _state(self, start: int) -> tuple[npt.NDArray[np.int32], int]:
+        """Where configuration `start` is: a state to enumerate from, or room for one and an index to draw."""
+        if self._table.seed is not None:
+            return self._table.room(), start
+        target, selections, _ = self._plan.select(start)
+        return self._table.state(target, selections), 0
+
+    def desk(self) -> Desk:
         """One thread's working memory."""
-        return _aligned(self._desk_size)
+        desk = Desk(self._desk_size, self._table.slots, self._table.drawn)
+        status = lib.nf_workspace_init(self._model, self._sites, self._table.slots, desk.pointer)
+        _check(status, "laying out the working memory")
+        return desk
 
     def evaluate(
-        self,
-        rows: npt.NDArray[np.int32],
-        levels: Floats | None,
-        first: int,
-        last: int,
-        desk: npt.NDArray[np.uint8],
-        each: bool = False,
+        self, rows: Rows, levels: Floats | None, first: int, last: int, desk: Desk, each: bool = False
     ) -> Records:
         """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
         records = Records.empty(len(rows), self.inputs if each else None)
         status = lib.nf_evaluate(
-            self._model,
-            self._sites,
-            self._table.slots,
+            desk.pointer,
             len(rows),
             _pointer("int32_t", rows),
             ffi.NULL if levels is None else _pointer("double", levels),
-            self._share,
+            self._table.seed is None,
             first,
             last,
-            _pointer("void", desk),
             _pointer("double", records.errors),
             _pointer("int64_t", records.sdc),
             _pointer("int64_t", records.due),
@@ -186,8 +216,7 @@ class Session:
 
     def tally(self, records: Records, epsilon: float) -> Totals:
         """The totals of evaluated configurations; `worst` counts from the first of them."""
-        totals = ffi.new("nf_totals *")
-        totals.worst = -1
+        totals = _no_totals()
         status = lib.nf_tally(
             len(records.errors),
             0,
@@ -198,8 +227,35 @@ class Session:
             totals,
         )
         _check(status, "tallying")
-        histogram = np.frombuffer(ffi.buffer(totals.histogram), np.int64).copy()
-        return Totals(totals.worst, totals.error, totals.sdc, totals.due, totals.exceeded, histogram)
+        return _totals(totals)
+
+    def totals(self, start: int, count: int, epsilon: float, desk: Desk) -> Totals:
+        """All of this in one call, for between calls threads wait for Python's lock."""
+        totals = _no_totals()
+        state, first = self._state(start)
+        status = lib.nf_campaign(
+            desk.pointer,
+            self._c_plan,
+            _pointer("int32_t", state),
+            first,
+            count,
+            desk.records(count),
+            epsilon,
+            totals,
+        )
+        _check(status, "running a unit")
+        return _totals(totals)
+
+
+def _no_totals() -> Any:
+    totals = ffi.new("nf_totals *")
+    totals.worst = -1
+    return totals
+
+
+def _totals(of: Any) -> Totals:
+    histogram = np.frombuffer(ffi.buffer(of.histogram), np.int64).copy()
+    return Totals(of.worst, of.error, of.sdc, of.due, of.exceeded, histogram)
 
 
 def open_session(isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> Session:

@@ -8,13 +8,14 @@ import numpy.typing as npt
 from neurofail import _reference
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
+from neurofail.session import Rows
+from neurofail.session import Session as AnySession
 
 Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int32]
 
 
-class Session:
-    """A plan on its inputs, run by the reference; see `kernel.Session`."""
+class Session(AnySession):
+    """A plan on its inputs, run by the reference."""
 
     def __init__(self, plan: Plan, inputs: Array) -> None:
         self._plan = plan

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,10 @@ from neurofail.errors import BackendError, FallbackWarning, InputError
 from neurofail.network import Network, positive, whole
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
+from neurofail.session import Session
 from neurofail.tally import Setup, Sum, Tally, replay
 
 Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int32]
 Progress = Callable[[int, "Sum"], None]
 Keep = Callable[[int, Records], None]
 
@@ -36,33 +36,6 @@ _MOST_CONFIGURATIONS = 1 << 16
 _FIRST_RATE = 2e9
 # Inputs whose golden run is checked at once: a few tens of megabytes in the widest networks.
 _GOLDEN_ROWS = 4096
-
-
-class Session(Protocol):
-    """What every backend offers: a plan on its inputs, packed; safe to share between threads.
-
-    Inputs are run in `blocks`; a range of configurations on a range of blocks gives `Records`.
-    """
-
-    blocks: int
-    inputs: int
-
-    def golden(self, first: int, last: int) -> None:
-        """The golden run of blocks first .. last - 1."""
-
-    def rows(self, start: int, count: int) -> tuple[Rows, Any]:
-        """The site rows and levels of configurations start .. start + count - 1."""
-
-    def desk(self) -> Any:
-        """One thread's working memory."""
-
-    def evaluate(
-        self, rows: Rows, levels: Any, first: int, last: int, desk: Any, each: bool = False
-    ) -> Records:
-        """The records of configurations over blocks first .. last - 1."""
-
-    def tally(self, records: Records, epsilon: float) -> Totals:
-        """The totals of evaluated configurations."""
 
 
 def backends() -> list[str]:
@@ -161,16 +134,19 @@ class _Crew:
         """Runs one unit."""
         if not hasattr(self._local, "desk"):
             self._local.desk = self._session.desk()
+        session, desk = self._session, self._local.desk
+        whole_inputs = unit.last - unit.first == session.blocks
         began = time.perf_counter()
-        rows, levels = self._session.rows(unit.start, unit.count)
-        each = self._keep is not None
-        records = self._session.evaluate(rows, levels, unit.first, unit.last, self._local.desk, each)
-        if self._keep is not None:
-            self._keep(unit.start, records)
-        totals = None
-        if unit.last - unit.first == self._session.blocks:
-            totals = self._session.tally(records, self._epsilon)
-        return _Done(unit, time.perf_counter() - began, None if totals else records, totals)
+        if whole_inputs and self._keep is None:
+            totals = session.totals(unit.start, unit.count, self._epsilon, desk)
+            return _Done(unit, time.perf_counter() - began, None, totals)
+        rows, levels = session.rows(unit.start, unit.count)
+        records = session.evaluate(rows, levels, unit.first, unit.last, desk, each=self._keep is not None)
+        if self._keep is None:
+            return _Done(unit, time.perf_counter() - began, records, None)
+        self._keep(unit.start, records)
+        totals = session.tally(records, self._epsilon)
+        return _Done(unit, time.perf_counter() - began, None, totals)
 
     def map(self, work: Callable[[Any], Any], units: Iterator[Any]) -> Iterator[Any]:
         """The results of `work` on every unit, in whatever order they are done."""

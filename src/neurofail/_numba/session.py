@@ -18,10 +18,11 @@ from neurofail._numba.kernel import run
 from neurofail._numba.lanes import HEIGHT, block_size
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
+from neurofail.session import Rows
+from neurofail.session import Session as AnySession
 from neurofail.sources import sign
 
 Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int32]
 
 # Bytes that a tile's working set may have: half a common second-level cache.
 _WORKING = 1 << 19
@@ -77,8 +78,8 @@ def _panels(weights: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
     return np.concatenate([weights[top : top + height].T.ravel() for top in range(0, len(weights), height)])
 
 
-class Session:
-    """A network, its inputs and a plan, packed for the Numba kernel; see `kernel.Session`."""
+class Session(AnySession):
+    """A network, its inputs and a plan, packed for the Numba kernel."""
 
     def __init__(self, plan: Plan, inputs: Array, dtype: str) -> None:
         self._plan = plan
