@@ -374,6 +374,29 @@ def test_neighbours_change_no_bit(compiled: str) -> None:
             assert alone.sdc[0] == together.sdc[i]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_desk_remembers_changes_no_bit(compiled: str, dtype: str) -> None:
+    """One desk through calls that differ in rows, inputs and size of failures, against a new one for each."""
+    net = random_network((6, 5, 60, 6), "relu", seed=3)
+    plan = Exhaustive(net, [StuckAt(2e4), StuckAt(0.5)], failures=[(1, 2), (1, 2)], at_most=True)
+    session = open_session(compiled, plan, random_inputs(net, 300), dtype)
+    session.golden(0, session.blocks)
+    rng = np.random.default_rng(1)
+    used = session.desk()
+    lost = 0
+    for call in range(12):
+        start = int(rng.integers(plan.count - 1000))
+        first = int(rng.integers(session.blocks)) if call % 3 == 2 else 0
+        rows, levels = session.rows(start, int(rng.integers(100, 1000)))
+        each = call % 4 == 3
+        new = session.evaluate(rows, levels, first, session.blocks, session.desk(), each)
+        old = session.evaluate(rows, levels, first, session.blocks, used, each)
+        assert old.errors.tobytes() == new.errors.tobytes()
+        assert old.sdc.tolist() == new.sdc.tolist()
+        lost += int(new.sdc.sum())
+    assert lost
+
+
 def test_blocks_of_inputs_add_up_to_the_whole(compiled: str) -> None:
     net = random_network((5, 9, 8, 3), "elu", seed=5)
     x = random_inputs(net, 251)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ from networks import random_inputs, random_network
 import neurofail as nf
 from neurofail.errors import BackendError, FallbackWarning, InputError
 from neurofail.faults import Byzantine, Crash, SynapseCrash
-from neurofail.kernel import backends, choose, run
+from neurofail.kernel import backends, choose, open_session, run
 from neurofail.plans import Exhaustive, Plan, Sampled
 from neurofail.records import Records, Totals, edges
 
@@ -155,6 +156,19 @@ def test_totals_of_c_are_those_of_numpy(native: str) -> None:
             theirs.exceeded,
         )
         assert ours.histogram.tolist() == theirs.histogram.tolist()
+
+
+@EACH
+def test_a_unit_in_one_call_is_its_three_steps(compiled: str, plan: Plan) -> None:
+    session = open_session(compiled, plan, X, "float32")
+    session.golden(0, session.blocks)
+    desk = session.desk()
+    for start, count in ((5, 20), (0, 300), (100, 1), (2, 290)):
+        steps = session.tally(session.evaluate(*session.rows(start, count), 0, session.blocks, desk), 0.1)
+        once = session.totals(start, count, 0.1, desk)
+        for of in fields(Totals):
+            assert np.array_equal(getattr(once, of.name), getattr(steps, of.name)), of.name
+        assert once.error
 
 
 def test_progress_counts_up_to_the_end(backend: str) -> None:
