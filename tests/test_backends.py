@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -165,6 +166,44 @@ def test_bounds_spare_nothing_where_failures_grow(native: str, large: float, dty
     assert spared.errors.tobytes() == every.errors.tobytes()
     assert spared.sdc.tolist() == every.sdc.tolist()
     assert spared.sdc.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_classes_that_were_safe_at_first_are_judged_later(native: str, dtype: str) -> None:
+    """What neurons gain is tabulated when first asked for, of all that had their reach tabulated by then."""
+    weight, departure = 0.1, 0.25
+    signs = np.where(np.random.default_rng(0).random((6, 60)) < 0.5, -1.0, 1.0)
+    signs[:, 0] = -1, 1, -1, -1, -1, -1
+    # Every y is 1/2, every output 0 but the class's, at 7.5 weights times departures.
+    margin = np.array([7.5 * weight * departure, 0, 0, 0, 0, 0])
+    last = weight * signs
+    net = Network.dense(
+        [np.zeros((5, 2)), np.zeros((60, 5)), last],
+        [np.zeros(5), np.zeros(60), margin - last.sum(axis=1) / 2],
+        ["sigmoid", "sigmoid", "identity"],
+    )
+    plan = Exhaustive(
+        net,
+        [StuckAt(0.5 + departure), StuckAt(0.5 + 3.9 * departure)],
+        failures=[(0, 2), (0, 2)],
+        at_most=True,
+    )
+    session = open_session(native, plan, random_inputs(net, 40), dtype)
+    session.golden(0, session.blocks)
+    late = np.flatnonzero(plan.sites.stages() == 4)
+    row = {(plan.sites.neuron[r], plan.sites.value[r] > 1): r for r in late}
+
+    def run(shared: tuple[int, bool], neurons: range) -> list[list[int]]:
+        return [[row[shared], row[n, False], -1, -1] for n in neurons]
+
+    early = [run((shared, False), half) for half in (range(2, 30), range(30, 60)) for shared in (0, 1)]
+    rows = np.array(list(chain(*early, run((0, True), range(2, 60)))), np.int32)
+    spared, every = (
+        session.evaluate(rows, None, 0, session.blocks, session.desk(), each) for each in (False, True)
+    )
+    assert spared.sdc.tolist() == every.sdc.tolist()
+    assert not every.sdc[:-58].any()
+    assert 0 < (every.sdc[-58:] > 0).sum() < 58
 
 
 @pytest.mark.parametrize("phi", ACTIVATIONS, ids=str)

@@ -322,6 +322,14 @@ def test_backends_draw_the_same_levels(compiled: str, fault: Fault, at_most: boo
     held_to_plan(compiled, plan, [0, 900], 100)
 
 
+@pytest.mark.parametrize("failures", [3, 7, 30], ids=str)
+@pytest.mark.parametrize("fault", [Crash(), Byzantine(1.0), Byzantine(1.0, draw="uniform")], ids=str)
+def test_backends_draw_as_many_words_as_it_takes(compiled: str, fault: Fault, failures: int) -> None:
+    """One block of four words to more than forty, of which backends make several at a time."""
+    plan = Sampled(WIDE, fault, (failures, failures), count=1000, seed=7)
+    held_to_plan(compiled, plan, [0, 501], 30)
+
+
 @pytest.mark.parametrize("start", [0, 10**25 - 50, 10**25])
 def test_backends_follow_an_enumeration_beyond_64_bits(compiled: str, start: int) -> None:
     for plan in (
