@@ -58,7 +58,7 @@ static int64_t free_places(const block *at, int k)
 
 /* ---- Random numbers: Philox 4x32-10 (philox.py says from where) ---- */
 
-enum { ROUNDS = 10, WORDS = 4, ABREAST = 4 /* blocks of words that are made together: one alone is all waiting */ };
+enum { ROUNDS = 10, WORDS = 4, ABREAST = 4 /* blocks of words made together, two to a vector */ };
 
 /* Two blocks' worth of one word, each in the low half. What the high halves hold is nobody's concern. */
 typedef uint64_t pair __attribute__((vector_size(16)));
@@ -410,7 +410,7 @@ static int direct(const nf_plan *plan)
     return plan->targets <= 1;
 }
 
-/* The same for a direct plan. */
+/* What `draw` does, for a direct plan: places go straight into the rows. */
 static void draw_direct(const nf_plan *plan, stream *from, int32_t *rows)
 {
     const int64_t *field = plan->block, *choice = plan->choice;

@@ -23,6 +23,7 @@ SIMULATION = {
     "kernel",
     "tally",
     "records",
+    "session",
     "lowering",
     "_native",
     "_numba",
@@ -101,7 +102,7 @@ def test_no_module_is_imported_in_a_circle() -> None:
         ({"plans", "combinations", "philox", "configuration"}, {"bounds", "search"} | SIMULATION | EDGES),
         ({"_reference"}, {"plans", "bounds", "search", "kernel", "tally", "lowering"} | EDGES),
         (
-            {"kernel", "tally", "records", "lowering", "_native", "_numba", "_numpy"},
+            {"kernel", "tally", "records", "session", "lowering", "_native", "_numba", "_numpy"},
             {"bounds", "search"} | EDGES,
         ),
         ({"compare"}, {"cli", "demo"}),
