@@ -97,7 +97,7 @@ class Desk:
 
 
 class Session(AnySession):
-    """A network, its inputs and a plan, packed for one instruction set; see `kernel.Session`."""
+    """A network, its inputs and a plan, packed for one instruction set."""
 
     def __init__(self, isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> None:
         kind = np.dtype(dtype)

@@ -307,6 +307,44 @@ def _next_block(work: Any, b: int) -> Any:
     return more
 
 
+@inner
+def _plain(work: Any) -> Any:
+    """Whether the last block's last row is simply the last written, and all that most steps change."""
+    b = work.blocks - 1
+    if b < 0:
+        return False
+    choice = _choice(work, b, 0)
+    if work.block[b * _BLOCK_FIELDS + _CHOICES] != 1 or (choice[_VARIANTS] > 1 and not choice[_JOINT]):
+        return False
+    first = work.stage[choice[_FIRST_ROW]]
+    for i in range(b):
+        other = _choice(work, i, 0)
+        rows = work.block[i * _BLOCK_FIELDS + _PLACES] * other[_VARIANTS]
+        if work.stage[other[_FIRST_ROW] + rows - 1] > first:
+            return False
+    return True
+
+
+@inner
+def _repeat(work: Any, rows: Any, count: int, left: int) -> Any:
+    """Of a plain plan, the rows of up to `left` configurations that differ from this one, `rows`, in the last
+    place alone; returns how many.
+    """
+    b = work.blocks - 1
+    size = _sizes(work, b)[0]
+    if size == 0:
+        return 0
+    choice = _choice(work, b, 0)
+    positions = at(work.state, choice[_POSITIONS])
+    more = min(work.block[b * _BLOCK_FIELDS + _PLACES] - 1 - positions[size - 1], left)
+    for slot in range(work.slots):
+        row, step = rows[slot], choice[_VARIANTS] if slot == count - 1 else 0
+        for i in range(1, more + 1):
+            rows[i * work.slots + slot] = row + i * step
+    positions[size - 1] += more
+    return more
+
+
 # ---- Sampling ----
 
 
@@ -329,7 +367,9 @@ def _draw(work: Any, b: int) -> None:
 def write_rows(table: Any, job: Any) -> None:
     """Writes the rows of successive configurations, and their levels where they are drawn."""
     work = _work((table, job))
-    for c in range(job.wanted):
+    plain = not job.sampled and _plain(work)
+    c = 0
+    while c < job.wanted:
         if job.sampled:
             _seek(work.stream, job.seed, job.first + np.uint64(c))
             work.state[0] = _below(work.stream, work.targets) if work.targets > 1 else 0
@@ -341,6 +381,9 @@ def write_rows(table: Any, job: Any) -> None:
             count = _write(work, b, rows, levels, count)
         for i in range(count, work.slots):
             rows[i] = -1
+        c += 1
+        if plain:
+            c += _repeat(work, rows, count, job.wanted - c)
         if not job.sampled:
             b = work.blocks - 1
             while b >= 0 and not _next_block(work, b):
