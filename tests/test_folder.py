@@ -323,7 +323,7 @@ def test_a_full_disk_loses_nothing(
     with monkeypatch.context() as patch:
         full_disk(patch, after, where)
         with pytest.raises(CampaignError, match="No space left on device; every finished shard is kept"):
-            run(tmp_path, shard_seconds=0.02)
+            run(tmp_path, shard_seconds=0.002)
     assert not list(tmp_path.rglob(".*"))
     kept = {f.name: f.read_bytes() for f in shard_files(tmp_path)}
     assert run(tmp_path).to_bytes() == WHOLE.to_bytes()
@@ -338,7 +338,7 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
         pytest.skip("mounting is not permitted here")
     try:
         with pytest.raises(CampaignError, match="No space left on device"):
-            run(disk / "c", plan(count=200_000), shard_seconds=0.02)
+            run(disk / "c", plan(count=200_000), shard_seconds=0.002)
         finished, damaged = Folder.open(disk / "c").load()
         assert finished.count > 0
         assert not damaged
