@@ -134,8 +134,8 @@ size_t nf_workspace_bytes(const void *model, int slots);
 int nf_workspace_init(const void *model, const nf_sites *sites, int slots, void *workspace);
 
 /* Evaluates n configurations on the inputs of blocks first .. last - 1.
- * rows: (n, slots), each configuration's rows by ascending stage, unused slots at the end -1.
- * levels: (n, slots) or NULL. share: whether neighbours tend to agree in their leading rows.
+ * rows: (n, slots), each configuration's rows by ascending stage, no two for the output of one neuron, unused slots at
+ * the end -1. levels: (n, slots) or NULL. share: whether neighbours tend to agree in their leading rows.
  * errors (n): raised to the configuration's worst error over these inputs (infinity for NaN).
  * sdc, due (n): raised by its numbers of silent corruptions and of NaN or infinite outputs.
  * each: NULL, or (n, inputs): every evaluation's error. */

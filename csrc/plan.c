@@ -435,7 +435,7 @@ static void sample(const nf_plan *plan, uint64_t first, int64_t n, int32_t *stat
 {
     int32_t *taken = block_at(plan, plan->blocks, state).state;
     const schedule of = schedule_of(plan->seed);
-    const int straight = direct(plan), each = plan->slots <= WORDS ? 1 : plan->slots <= 2 * WORDS ? 2 : ABREAST;
+    const int straight = !levels && direct(plan), each = plan->slots <= WORDS ? 1 : plan->slots <= 2 * WORDS ? 2 : ABREAST;
     uint32_t word[WORDS * ABREAST];
     for (int64_t c = 0; c < n; c++, rows += plan->slots, levels += levels ? plan->slots : 0) {
         const int at = (int)(c & (ABREAST / each - 1));
@@ -459,9 +459,12 @@ int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int3
 {
     if (!plan || n < 0 || !state || (n && plan->slots && !rows))
         return NF_BAD_ARGUMENT;
-    if (plan->sampled)
+    if (plan->sampled) {
         sample(plan, first, n, state, rows, levels);
-    else
-        enumerate(plan, state, n, rows);
+        return NF_OK;
+    }
+    enumerate(plan, state, n, rows);
+    if (levels)
+        memset(levels, 0, (size_t)n * (size_t)plan->slots * sizeof *levels);
     return NF_OK;
 }

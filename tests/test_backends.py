@@ -168,6 +168,30 @@ def test_bounds_spare_nothing_where_failures_grow(native: str, large: float, dty
     assert spared.sdc.any()
 
 
+@pytest.mark.parametrize("large", [1.0, 2e38])
+def test_a_silent_neuron_with_huge_weights_hides_no_class_change(native: str, large: float) -> None:
+    """Its gain, nothing times more than there is, once made the gains of others be forgotten."""
+    outputs, neurons, silent = 6, 300, 258
+    last = np.zeros((outputs, neurons))
+    last[:2] = [[-1e-5], [1e-5]]
+    last[:2, [1, 10, 18]] = [[0.4], [-0.4]]
+    last[:2, silent] = -large, large
+    bias = np.full(neurons, 0.5)
+    bias[silent] = -1.0  # its y is 0
+    golden = np.where(np.arange(neurons) == silent, 0.0, 0.5)
+    margin = np.array([0.7, 0, -9, -9, -9, -9])
+    net = Network.dense(
+        [np.zeros((5, 2)), np.zeros((neurons, 5)), last],
+        [np.zeros(5), bias, margin - last @ golden],
+        ["relu", "relu", "identity"],
+    )
+    plan = Exhaustive(net, Crash(), failures=(0, 2))
+    session = open_session(native, plan, random_inputs(net, 40), "float32")
+    session.golden(0, session.blocks)
+    # Two of the three neurons that hold class 0 up: three pairs, on every input.
+    assert session.totals(0, plan.count, 1.0, session.desk()).sdc == 3 * 40
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_classes_that_were_safe_at_first_are_judged_later(native: str, dtype: str) -> None:
     """What neurons gain is tabulated when first asked for, of all that had their reach tabulated by then."""

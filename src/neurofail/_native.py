@@ -85,14 +85,14 @@ class Desk:
             rows = np.empty((count, self._slots), np.int32)
             levels = np.empty((count, self._slots)) if self._drawn else None
             some = Records.empty(count)
-            self._lent = rows, levels, some  # they live as long as the pointers
-            self._records = ffi.new("nf_records *")
-            self._records.rows = _pointer("int32_t", rows)
-            self._records.levels = ffi.NULL if levels is None else _pointer("double", levels)
-            self._records.errors = _pointer("double", some.errors)
-            self._records.sdc = _pointer("int64_t", some.sdc)
-            self._records.due = _pointer("int64_t", some.due)
-            self._count = count
+            lent = ffi.new("nf_records *")
+            lent.rows = _pointer("int32_t", rows)
+            lent.levels = ffi.NULL if levels is None else _pointer("double", levels)
+            lent.errors = _pointer("double", some.errors)
+            lent.sdc = _pointer("int64_t", some.sdc)
+            lent.due = _pointer("int64_t", some.due)
+            # The arrays live as long as the pointers.
+            self._count, self._records, self._held = count, lent, (rows, levels, some)
         return self._records
 
 
