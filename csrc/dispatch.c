@@ -183,7 +183,7 @@ int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t f
 {
     const nf_desk *desk = workspace;
     if (!desk || !plan || plan->slots != desk->slots || n < 0 || !records || !records->errors || !records->sdc ||
-        !records->due)
+        !records->due || !totals)
         return NF_BAD_ARGUMENT;
     int status = nf_rows(plan, state, first, n, records->rows, records->levels);
     if (status != NF_OK)
@@ -191,6 +191,7 @@ int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t f
     memset(records->errors, 0, (size_t)n * sizeof *records->errors);
     memset(records->sdc, 0, (size_t)n * sizeof *records->sdc);
     memset(records->due, 0, (size_t)n * sizeof *records->due);
+    *totals = (nf_totals){.worst = -1};
     status = nf_evaluate(workspace, n, records->rows, records->levels, !plan->sampled, 0, desk->model->blocks,
                          records->errors, records->sdc, records->due, NULL);
     return status == NF_OK ? nf_tally(n, 0, records->errors, records->sdc, records->due, epsilon, totals) : status;

@@ -66,6 +66,8 @@ typedef struct nf_sites {
  * block: 3 numbers each: places, choices, strata.
  * choice: 5 numbers each: first row, variants, joint, drawn, most failures.
  * size: per stratum, one count for each choice of its block.
+ * end: per stratum, the configurations of its block up to and with it; NULL in a sampled plan, and in an exhaustive
+ * one of 2^63 configurations or more.
  * threshold: per stratum, the high and the low half of its cumulative share of 2^128 (sampled plans). */
 typedef struct nf_plan {
     int32_t sampled;
@@ -76,6 +78,7 @@ typedef struct nf_plan {
     const int64_t *block;
     const int64_t *choice;
     const int32_t *size;
+    const int64_t *end;
     const uint64_t *threshold;
     const int32_t *stage;
 } nf_plan;
@@ -142,18 +145,17 @@ int nf_workspace_init(const void *model, const nf_sites *sites, int slots, void 
 int nf_evaluate(void *workspace, int64_t n, const int32_t *rows, const double *levels, int share, int64_t first,
                 int64_t last, double *errors, int64_t *sdc, int64_t *due, double *each);
 
-/* Writes the rows (and the levels, unless NULL) of n configurations. Of an exhaustive plan they are those from `state`
- * on, which advances: the joint choice, then per block the stratum and per choice its positions and variants (most
- * failures each), then `slots` numbers of room. Of a sampled one they are first .. first + n - 1, and the state is as
- * much room. */
+/* Writes the rows (and the levels, unless NULL) of n configurations, first .. first + n - 1. The state has the joint
+ * choice, then per block the stratum and per choice its positions and variants (most failures each), then `slots`
+ * numbers of room. It is where an exhaustive plan without `end` begins instead, and advances; else it is but room. */
 int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int32_t *rows, double *levels);
 
 /* Adds n evaluated configurations to the totals; `worst` becomes offset + i of the first largest error. */
 int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
              double epsilon, nf_totals *totals);
 
-/* All of that for the configurations that nf_rows would write, on all inputs: the records are written, and added to
- * the totals. */
+/* All of that for the configurations that nf_rows would write, on all inputs: the records and the totals become
+ * theirs. */
 int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t first, int64_t n,
                 const nf_records *records, double epsilon, nf_totals *totals);
 

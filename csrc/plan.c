@@ -17,15 +17,17 @@ typedef struct block {
     const int64_t *field;
     const int64_t *choice;
     const int32_t *size;
+    const int64_t *end;
     int32_t *state; /* the stratum, then per choice its positions and variants */
 } block;
 
 /* Block `index`; for the number of blocks, only `state` is meant: where the last block's ends. */
 static block block_at(const nf_plan *plan, int index, int32_t *state)
 {
-    block here = {plan->block, plan->choice, plan->size, state + 1};
+    block here = {plan->block, plan->choice, plan->size, plan->end, state + 1};
     for (int b = 0; b < index; b++) {
         here.size += here.field[STRATA] * here.field[CHOICES];
+        here.end += plan->end ? here.field[STRATA] : 0;
         here.state += 1;
         for (int k = 0; k < here.field[CHOICES]; k++, here.choice += CHOICE_FIELDS)
             here.state += 2 * here.choice[MOST];
@@ -315,6 +317,73 @@ static int next_block(const block *at)
     return more;
 }
 
+/* How many subsets of k of n things have, which must fit. */
+static int64_t combinations(int64_t n, int64_t k)
+{
+    int64_t count = 1;
+    k = k < n - k ? k : n - k;
+    for (int64_t i = 1; i <= k; i++) {
+        /* The next is count * factor / i. Divided first, no product is larger than what comes of it. */
+        int64_t factor = n - k + i, rest = count % i;
+        count = count / i * factor + rest * factor / i;
+    }
+    return k < 0 ? 0 : count;
+}
+
+/* The subset of this rank, ascending (combinations.py says how): as it mirrors the order, the largest m with
+ * C(m, i) <= what is left gives the next member. */
+static void unrank(int64_t rank, int64_t places, int32_t size, int32_t *members)
+{
+    int64_t left = combinations(places, size) - 1 - rank, above = places;
+    for (int32_t i = size; i > 0; i--) {
+        int64_t low = i - 1, high = above - 1;
+        /* Where most places fail, most members follow on the one before. */
+        if (combinations(high, i) <= left)
+            low = high;
+        while (low < high) {
+            int64_t middle = (low + high + 1) / 2;
+            if (combinations(middle, i) <= left)
+                low = middle;
+            else
+                high = middle - 1;
+        }
+        left -= combinations(low, i);
+        members[size - i] = (int32_t)(places - 1 - low);
+        above = low;
+    }
+}
+
+/* Puts the state where configuration `index` of an exhaustive plan is: Exhaustive.select, in numbers that fit. */
+static void seek(const nf_plan *plan, int64_t index, int32_t *state)
+{
+    for (int b = plan->blocks - 1; b >= 0; b--) {
+        block at = block_at(plan, b, state);
+        int64_t low = 0, high = at.field[STRATA] - 1, digit = index % at.end[high];
+        index /= at.end[high];
+        while (low < high) {
+            int64_t middle = (low + high) / 2;
+            if (digit < at.end[middle])
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        digit -= low ? at.end[low - 1] : 0;
+        at.state[0] = (int32_t)low;
+        for (int k = (int)at.field[CHOICES] - 1; k >= 0; k--) {
+            const int64_t *choice = at.choice + k * CHOICE_FIELDS;
+            int32_t size = sizes_of(&at)[k], *positions = positions_of(&at, k), *variants = positions + choice[MOST];
+            for (int32_t i = size - 1; i >= 0; i--) {
+                variants[i] = choice[JOINT] ? 0 : (int32_t)(digit % choice[VARIANTS]);
+                digit /= choice[JOINT] ? 1 : choice[VARIANTS];
+            }
+            int64_t places = free_places(&at, k), subsets = combinations(places, size);
+            unrank(digit % subsets, places, size, positions);
+            digit /= subsets;
+        }
+    }
+    state[0] = (int32_t)index;
+}
+
 /* Whether the last block's last row is simply the last to be written, and is all that most steps change. */
 static int plain(const nf_plan *plan, const block *last, int32_t *state)
 {
@@ -463,6 +532,8 @@ int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int3
         sample(plan, first, n, state, rows, levels);
         return NF_OK;
     }
+    if (plan->end)
+        seek(plan, (int64_t)first, state);
     enumerate(plan, state, n, rows);
     if (levels)
         memset(levels, 0, (size_t)n * (size_t)plan->slots * sizeof *levels);

@@ -330,6 +330,16 @@ def test_backends_draw_as_many_words_as_it_takes(compiled: str, fault: Fault, fa
     held_to_plan(compiled, plan, [0, 501], 30)
 
 
+@pytest.mark.parametrize("failures", [1, 2, 10, 11, 290, 299, 300], ids=str)
+def test_backends_find_any_place_in_an_enumeration(compiled: str, failures: int) -> None:
+    """Few of many, a seventh of 2^63 configurations and four times as many, and almost all neurons."""
+    plan = Exhaustive(WIDE, Crash(), failures=(failures, 0))
+    assert (plan.count >= 1 << 63) == (failures == 11)
+    rng = np.random.default_rng(failures)
+    drawn = [int(share * plan.count) for share in rng.random(20)]
+    held_to_plan(compiled, plan, [*drawn, plan.count - 1], 3)
+
+
 @pytest.mark.parametrize("start", [0, 10**25 - 50, 10**25])
 def test_backends_follow_an_enumeration_beyond_64_bits(compiled: str, start: int) -> None:
     for plan in (

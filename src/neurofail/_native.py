@@ -30,6 +30,7 @@ lib: Any = _kernel.lib
 ISAS = {"avx512": 2, "avx2": 1, "portable": 0}
 
 Floats = npt.NDArray[np.floating[Any]]
+State = npt.NDArray[np.int32]
 
 
 def supported() -> list[str]:
@@ -70,13 +71,16 @@ def activate(isa: str, dtype: npt.DTypeLike, name: str, parameters: tuple[float,
 
 
 class Desk:
-    """One thread's working memory: the kernel's own, and room for records, which grows as needed."""
+    """One thread's working memory: the kernel's own, a plan's state, totals, and records, which grow."""
 
-    def __init__(self, size: int, slots: int, drawn: bool) -> None:
+    def __init__(self, size: int, table: lowering.PlanTable) -> None:
         self._memory = _aligned(size)
         self.pointer = _pointer("void", self._memory)
-        self._slots = slots
-        self._drawn = drawn
+        self.room = table.room()
+        self.totals = ffi.new("nf_totals *")
+        self.histogram = np.frombuffer(ffi.buffer(self.totals.histogram), np.int64)
+        self._slots = table.slots
+        self._drawn = table.drawn
         self._count = -1
 
     def records(self, count: int) -> Any:
@@ -154,6 +158,7 @@ class Session(AnySession):
         plan.block = _pointer("int64_t", self._held(table.block))
         plan.choice = _pointer("int64_t", self._held(table.choice))
         plan.size = _pointer("int32_t", self._held(table.size))
+        plan.end = ffi.NULL if table.end is None else _pointer("int64_t", self._held(table.end))
         plan.threshold = _pointer("uint64_t", self._held(table.threshold))
         plan.stage = _pointer("int32_t", self._held(self._stage))
         return plan
@@ -167,7 +172,7 @@ class Session(AnySession):
         table = self._table
         rows = np.empty((count, table.slots), np.int32)
         levels = np.empty((count, table.slots)) if table.drawn else None
-        state, first = self._state(start)
+        state, first = self._place(start, table.room())
         status = lib.nf_rows(
             self._c_plan,
             _pointer("int32_t", state),
@@ -179,16 +184,16 @@ class Session(AnySession):
         _check(status, "making configurations")
         return rows, levels
 
-    def _state(self, start: int) -> tuple[npt.NDArray[np.int32], int]:
-        """Where configuration `start` is: a state to enumerate from, or room for one and an index to draw."""
-        if self._table.seed is not None:
-            return self._table.room(), start
+    def _place(self, start: int, room: State) -> tuple[State, int]:
+        """Where configuration `start` is: room and its number, or the state where C cannot number it."""
+        if self._table.seed is not None or self._table.end is not None:
+            return room, start
         target, selections, _ = self._plan.select(start)
         return self._table.state(target, selections), 0
 
     def desk(self) -> Desk:
         """One thread's working memory."""
-        desk = Desk(self._desk_size, self._table.slots, self._table.drawn)
+        desk = Desk(self._desk_size, self._table)
         status = lib.nf_workspace_init(self._model, self._sites, self._table.slots, desk.pointer)
         _check(status, "laying out the working memory")
         return desk
@@ -216,7 +221,8 @@ class Session(AnySession):
 
     def tally(self, records: Records, epsilon: float) -> Totals:
         """The totals of evaluated configurations; `worst` counts from the first of them."""
-        totals = _no_totals()
+        totals = ffi.new("nf_totals *")
+        totals.worst = -1
         status = lib.nf_tally(
             len(records.errors),
             0,
@@ -227,12 +233,11 @@ class Session(AnySession):
             totals,
         )
         _check(status, "tallying")
-        return _totals(totals)
+        return _totals(totals, np.frombuffer(ffi.buffer(totals.histogram), np.int64))
 
     def totals(self, start: int, count: int, epsilon: float, desk: Desk) -> Totals:
         """All of this in one call, for between calls threads wait for Python's lock."""
-        totals = _no_totals()
-        state, first = self._state(start)
+        state, first = self._place(start, desk.room)
         status = lib.nf_campaign(
             desk.pointer,
             self._c_plan,
@@ -241,21 +246,14 @@ class Session(AnySession):
             count,
             desk.records(count),
             epsilon,
-            totals,
+            desk.totals,
         )
         _check(status, "running a unit")
-        return _totals(totals)
+        return _totals(desk.totals, desk.histogram)
 
 
-def _no_totals() -> Any:
-    totals = ffi.new("nf_totals *")
-    totals.worst = -1
-    return totals
-
-
-def _totals(of: Any) -> Totals:
-    histogram = np.frombuffer(ffi.buffer(of.histogram), np.int64).copy()
-    return Totals(of.worst, of.error, of.sdc, of.due, of.exceeded, histogram)
+def _totals(of: Any, histogram: npt.NDArray[np.int64]) -> Totals:
+    return Totals(of.worst, of.error, of.sdc, of.due, of.exceeded, histogram.copy())
 
 
 def open_session(isa: str, plan: Plan, inputs: npt.NDArray[np.float64], dtype: str) -> Session:

@@ -95,6 +95,7 @@ class PlanTable:
     block: npt.NDArray[np.int64]
     choice: npt.NDArray[np.int64]
     size: npt.NDArray[np.int32]
+    end: npt.NDArray[np.int64] | None
     threshold: npt.NDArray[np.uint64]
     seed: int | None
     drawn: bool
@@ -110,6 +111,8 @@ class PlanTable:
             if isinstance(plan, Sampled)
             else []
         )
+        numbered = not isinstance(plan, Sampled) and plan.count < 1 << 63
+        ends = [end for block in plan.blocks for end in block.ends] if numbered else None
         return cls(
             plan.slots,
             plan.targets,
@@ -123,6 +126,7 @@ class PlanTable:
                 np.int64,
             ).reshape(-1),
             np.array([n for block in plan.blocks for sizes in block.sizes for n in sizes], np.int32),
+            None if ends is None else np.array(ends, np.int64),
             np.array([[t >> 64, t & half] for t in shares], np.uint64).reshape(-1),
             plan.seed if isinstance(plan, Sampled) else None,
             plan.drawn,
