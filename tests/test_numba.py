@@ -258,3 +258,40 @@ def test_compiling_is_explained_once_and_then_remembered(tmp_path: Path) -> None
     assert first.count("\n") == 1
     assert "compiling" in first
     assert second == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("fault", "failures"),
+    [
+        (nf.Crash(), (0, 1)),
+        (nf.Crash(), (0, 3)),
+        (nf.Byzantine(1.0), (0, 2)),
+        (nf.StuckAt(0.3), (0, 2)),
+        (nf.StuckAt(-1e30), (0, 2)),
+        (nf.Crash(), (1, 1)),
+    ],
+    ids=str,
+)
+def test_outputs_that_bounds_spare_change_nothing(fault: Any, failures: tuple[int, int], dtype: str) -> None:
+    random = np.random.default_rng(11)
+    spared = 0
+    for outputs in (1, 2, 7, 10, 17, 40):
+        for gain in (0.01, 0.3, 3.0):
+            hidden = random.normal(size=(17, 9))
+            weights = [random.normal(size=(9, 4)), hidden, gain * random.normal(size=(outputs, 17)) / 4]
+            # The classes lie apart, so that with small weights none changes.
+            biases = [np.zeros(9), np.zeros(17), np.linspace(0, 1, outputs)]
+            net = nf.Network.dense(weights, biases, ["relu", "sigmoid", "identity"])
+            plan = nf.Exhaustive(net, fault, failures=failures, at_most=True)
+            session = _numba.Session(plan, random.uniform(size=(101, 4)), dtype)
+            session.golden(0, session.blocks)
+            rows, levels = session.rows(0, plan.count)
+            desk = session.desk()
+            whole = session.evaluate(rows, levels, 0, session.blocks, desk)
+            # Without runs, every output is computed.
+            each = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True)
+            for name in ("errors", "sdc", "due"):
+                assert np.array_equal(getattr(whole, name), getattr(each, name))
+            spared += bool(((desk.reach > 0) & (2 * desk.reach < desk.safest)).any())
+    assert spared or fault == nf.StuckAt(-1e30)

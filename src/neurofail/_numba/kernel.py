@@ -10,29 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from neurofail._numba.lanes import (
-    at,
-    at_most,
-    block,
-    choose,
-    equal,
-    fma,
-    greater,
-    higher,
-    inner,
-    larger,
-    largest,
-    less,
-    load,
-    ones,
-    plus,
-    spread,
-    store,
-)
+from neurofail._numba.lanes import at, block, inner, larger, less, load, ones, plus, spread, store
 from neurofail._numba.layers import advance, collect, enter, inject, product, update
 from neurofail._numba.loops import apply
+from neurofail._numba.outputs import count_lanes, take
+from neurofail._numba.runs import forget, run_alike
 from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,
@@ -40,11 +22,8 @@ from neurofail._numba.work import (
     FIRST,
     ROW,
     RUN,
-    departure,
-    deviation_at,
     golden_at,
     updated_at,
-    value_of,
     vector_at,
     work_of,
 )
@@ -110,91 +89,6 @@ def golden_run(work: Any, first: int, last: int) -> None:
                     y,
                 )
         classify(work, here)
-
-
-# ---- The outputs, reduced to one error on the spot ----
-
-
-@inner
-def count_lanes(work: Any, c: int, b: int, error: Any, delta: Any) -> None:
-    """Counts the lanes whose class changed, or whose output is NaN or infinite; delta is (outputs, lanes)."""
-    lanes = block(delta)
-    gap = at(golden_at(work, b), work.gap)
-    rival = plus(load(gap, 0), load(delta, 0))
-    for k in range(1, work.neurons[work.layers]):
-        rival = higher(rival, plus(load(gap, k * lanes), load(delta, k * lanes)))
-    count(work, c, b, error, of_class(work, b, delta), rival)
-
-
-@inner
-def of_class(work: Any, b: int, delta: Any) -> Any:
-    """The one of the outputs delta (outputs, lanes) that is each lane's golden class."""
-    lanes = block(delta)
-    category = load(golden_at(work, b), work.category)
-    own = load(delta, 0)
-    for k in range(1, work.neurons[work.layers]):
-        own = choose(equal(category, float(k)), load(delta, k * lanes), own)
-    return own
-
-
-@inner
-def count(work: Any, c: int, b: int, error: Any, own: Any, rival: Any) -> None:
-    """Counts the lanes whose highest output, counted from the golden class, is above their class's own."""
-    lanes = block(work.room)
-    left = work.inputs - (work.now[FIRST] + b) * lanes
-    inside = np.uint64((1 << min(left, lanes)) - 1)
-    finite = at_most(error, work.most)
-    work.due[c] += ones(~finite & inside)
-    # A tie changes nothing.
-    work.sdc[c] += ones(greater(rival, own) & finite & inside)
-
-
-@inner
-def take(work: Any, c: int, most: Any) -> None:
-    """Raises the error of configuration c to the largest of all lanes; NaN counts as infinite."""
-    worst = float(largest(most))
-    work.errors[c] = max(work.errors[c], worst if worst == worst else np.inf)
-
-
-@inner
-def run_alike(work: Any, c: int, kept: int, dense: bool, alike: int, slot: int) -> None:
-    """Runs `alike` configurations from c on that differ in one neuron of the last hidden layer alone: no
-    activation follows, so each costs one multiply-add an output.
-    """
-    lanes = block(work.room)
-    layer = work.layers
-    outputs = work.neurons[layer]
-    columns = at(work.weights, work.columns[layer])
-    run = at(work.room, work.run)
-    none = load(work.weights, 0)
-    for i in range(alike):
-        store(run, i * lanes, none)
-    for b in range(work.now[BLOCKS]):
-        start = updated_at(work, layer, kept, dense, b)
-        golden = golden_at(work, b)
-        deviation = deviation_at(work, layer - 1, b)
-        threshold, gap, weights = load(golden, work.threshold), at(golden, work.gap), at(golden, work.own)
-        own = of_class(work, b, start)
-        for i in range(alike):
-            here = slot + i * work.slots
-            o = work.first[work.rows[work.now[ROW] + here]]
-            neuron = work.neuron[o]
-            column = at(columns, neuron * outputs)
-            y = load(golden, work.y[layer - 1] + neuron * lanes)
-            before = load(deviation, neuron * lanes) if dense else none
-            d = departure(work.action[o], spread(run, value_of(work, here, o)), y, before)
-            error = none
-            for k in range(outputs):
-                error = larger(error, fma(column[k], d, load(start, k * lanes)))
-            store(run, i * lanes, larger(load(run, i * lanes), error))
-            if ones(less(error, threshold)) != lanes:
-                rival = plus(load(gap, 0), fma(column[0], d, load(start, 0)))
-                for k in range(1, outputs):
-                    other = fma(column[k], d, load(start, k * lanes))
-                    rival = higher(rival, plus(load(gap, k * lanes), other))
-                count(work, c + i, b, error, fma(load(weights, neuron * lanes), d, own), rival)
-    for i in range(alike):
-        take(work, c + i, load(run, i * lanes))
 
 
 @inner
@@ -333,6 +227,7 @@ def run(model: Any, sites: Any, desk: Any, task: Any, golden: bool, first: int, 
         work.now[BLOCKS] = min(last - first, work.tile)
         for layer in range(1, work.layers + 1):
             work.stamp[layer] = work.dense_stamp[layer] = _NEVER
+        forget(work)
         c = 0
         while c < count:
             work.now[ROW] = c * work.slots

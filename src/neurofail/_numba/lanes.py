@@ -23,6 +23,8 @@ WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
 _BYTES = 128 if WIDE else 64
 # Rows of a matrix product that are held in registers.
 HEIGHT = 14 if WIDE else 6
+# What LLVM calls reals in the names of its functions.
+_NAMES = {ir.FloatType: "f32", ir.DoubleType: "f64"}
 
 
 def block_size(itemsize: int) -> int:
@@ -311,21 +313,46 @@ def ones(typing: Any, bits: Any) -> Any:
 
 
 @operation
+def first_one(typing: Any, bits: Any) -> Any:
+    """The place of the lowest bit that is set."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), True))
+
+    return types.int64(bits), emit
+
+
+@operation
 def largest(typing: Any, lanes: Any) -> Any:
     """The largest of all lanes, none of them negative; NaN if one is."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = Value(builder, arguments[0])
-        patterns = value.integers()
-        bits = patterns.type.element.width
-        reduce = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(patterns.type.element, [patterns.type]),
-            f"llvm.vector.reduce.smax.v{patterns.type.count}i{bits}",
-        )
-        return builder.bitcast(builder.call(reduce, [patterns]), value.type.element)
+        return builder.bitcast(_reduced("smax", builder, value.integers()), value.type.element)
 
     return lanes.dtype(lanes), emit
+
+
+@operation
+def highest(typing: Any, lanes: Any) -> Any:
+    """The highest of all lanes; what NaN counts as is left open."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _reduced("fmax", builder, arguments[0], "nnan")
+
+    return lanes.dtype(lanes), emit
+
+
+def _reduced(how: str, builder: Any, lanes: Any, *flags: str) -> Any:
+    """All lanes reduced to one."""
+    element = lanes.type.element
+    name = f"i{element.width}" if isinstance(element, ir.IntType) else _NAMES[type(element)]
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(element, [lanes.type]),
+        f"llvm.vector.reduce.{how}.v{lanes.type.count}{name}",
+    )
+    return builder.call(function, [lanes], fastmath=flags)
 
 
 def gather(to: Any) -> Any:

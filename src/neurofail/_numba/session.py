@@ -118,8 +118,9 @@ class Session(AnySession):
             end = y[-1] + width * lanes
         working = 3 * sum(widths[1:]) * lanes * self._dtype.itemsize
         stride = end + (2 + widths[-2]) * lanes
-        packed = _aligned(sum(map(len, weights)), self._dtype)
-        np.concatenate(weights, out=packed)
+        # A block's worth of weights may be read from wherever a neuron's begin.
+        packed = _aligned(sum(map(len, weights)) + lanes, self._dtype)
+        np.concatenate(weights, out=packed[:-lanes])
         limits = np.finfo(self._dtype)
         return work.Model(
             layers=len(layers),
@@ -189,6 +190,7 @@ class Session(AnySession):
 
         vector = take((layers + 1) * capacity * tile)
         delta, run = take(outputs * self._lanes), take(work.RUN * self._lanes)
+        extremes = take(model.tile * widths[-2] * 2)
         partial = np.zeros((layers + 1, work.CHAIN), np.int64)
         deviation, base_next, scratch = np.zeros((3, layers + 1), np.int64)
         for number in range(1, layers + 1):
@@ -218,6 +220,12 @@ class Session(AnySession):
             deviation=deviation,
             base_next=base_next,
             scratch=scratch,
+            known=np.zeros(widths[-2], np.int64),
+            reach=np.zeros(model.tile),
+            safest=np.zeros(model.tile),
+            open=np.zeros(work.RUN, np.int64),
+            over=np.zeros(work.RUN, np.uint64),
+            extremes=extremes,
             room=_aligned(used, self._dtype),
         )
 

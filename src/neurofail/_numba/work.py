@@ -94,6 +94,12 @@ class Desk(NamedTuple):
     deviation: Any
     base_next: Any
     scratch: Any
+    known: Any
+    reach: Any
+    safest: Any
+    open: Any
+    over: Any
+    extremes: int
     room: Any
 
 
