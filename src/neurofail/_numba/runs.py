@@ -187,12 +187,9 @@ def raise_all(work: Any, c: int, b: int, start: Any, dense: bool, alike: int, sl
 
 @inner
 def settle(work: Any, c: int, alike: int) -> None:
-    """Raises the errors of a run's configurations by those of their lanes, which start from nothing again."""
-    lanes = block(work.room)
-    run = at(work.room, work.run)
+    """Raises the errors of a run's configurations by those of their lanes."""
     for i in range(alike):
-        take(work, c + i, load(run, i * lanes))
-        store(run, i * lanes, 0.0)
+        take(work, c + i, load(work.room, work.run + i * block(work.room)))
 
 
 @inner
@@ -213,7 +210,10 @@ def run_alike(work: Any, c: int, kept: int, dense: bool, alike: int, slot: int) 
                 lanewise = False
             raise_bounded(work, c, b, kept, start, alike, slot)
         else:
+            if not lanewise:
+                for i in range(alike):
+                    store(work.room, work.run + i * block(work.room), 0.0)
+                lanewise = True
             raise_all(work, c, b, start, dense, alike, slot)
-            lanewise = True
     if lanewise:
         settle(work, c, alike)
