@@ -152,17 +152,17 @@ int nf_evaluate(void *workspace, int64_t n, const int32_t *rows, const double *l
     return NF_OK;
 }
 
-int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
-             double epsilon, nf_totals *totals)
+int nf_tally(int64_t n, const double *errors, const int64_t *sdc, const int64_t *due, double epsilon,
+             nf_totals *totals)
 {
     const int octave = 4, lowest = -64, bins = 512;
     if (n < 0 || !errors || !sdc || !due || !totals)
         return NF_BAD_ARGUMENT;
     /* On the stack, where the compiler sees that no two of these are the same number. */
-    nf_totals sum = *totals;
+    nf_totals sum = {.worst = -1};
     for (int64_t i = 0; i < n; i++) {
         if (sum.worst < 0 || errors[i] > sum.error) {
-            sum.worst = offset + i;
+            sum.worst = i;
             sum.error = errors[i];
         }
         sum.sdc += sdc[i];
@@ -183,7 +183,7 @@ int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t f
 {
     const nf_desk *desk = workspace;
     if (!desk || !plan || plan->slots != desk->slots || n < 0 || !records || !records->errors || !records->sdc ||
-        !records->due || !totals)
+        !records->due)
         return NF_BAD_ARGUMENT;
     int status = nf_rows(plan, state, first, n, records->rows, records->levels);
     if (status != NF_OK)
@@ -191,8 +191,7 @@ int nf_campaign(void *workspace, const nf_plan *plan, int32_t *state, uint64_t f
     memset(records->errors, 0, (size_t)n * sizeof *records->errors);
     memset(records->sdc, 0, (size_t)n * sizeof *records->sdc);
     memset(records->due, 0, (size_t)n * sizeof *records->due);
-    *totals = (nf_totals){.worst = -1};
     status = nf_evaluate(workspace, n, records->rows, records->levels, !plan->sampled, 0, desk->model->blocks,
                          records->errors, records->sdc, records->due, NULL);
-    return status == NF_OK ? nf_tally(n, 0, records->errors, records->sdc, records->due, epsilon, totals) : status;
+    return status == NF_OK ? nf_tally(n, records->errors, records->sdc, records->due, epsilon, totals) : status;
 }

@@ -150,9 +150,9 @@ int nf_evaluate(void *workspace, int64_t n, const int32_t *rows, const double *l
  * numbers of room. It is where an exhaustive plan without `end` begins instead, and advances; else it is but room. */
 int nf_rows(const nf_plan *plan, int32_t *state, uint64_t first, int64_t n, int32_t *rows, double *levels);
 
-/* Adds n evaluated configurations to the totals; `worst` becomes offset + i of the first largest error. */
-int nf_tally(int64_t n, int64_t offset, const double *errors, const int64_t *sdc, const int64_t *due,
-             double epsilon, nf_totals *totals);
+/* The totals of n evaluated configurations; `worst` is the first with the largest error, or -1 where n is 0. */
+int nf_tally(int64_t n, const double *errors, const int64_t *sdc, const int64_t *due, double epsilon,
+             nf_totals *totals);
 
 /* All of that for the configurations that nf_rows would write, on all inputs: the records and the totals become
  * theirs. */

@@ -222,10 +222,8 @@ class Session(AnySession):
     def tally(self, records: Records, epsilon: float) -> Totals:
         """The totals of evaluated configurations; `worst` counts from the first of them."""
         totals = ffi.new("nf_totals *")
-        totals.worst = -1
         status = lib.nf_tally(
             len(records.errors),
-            0,
             _pointer("double", records.errors),
             _pointer("int64_t", records.sdc),
             _pointer("int64_t", records.due),

@@ -61,6 +61,12 @@ def forget(work: Any) -> None:
 
 
 @inner
+def operation_at(work: Any, here: int) -> Any:
+    """What the row `here`, counted from the configuration at hand, does to its neuron."""
+    return work.first[work.rows[work.now[ROW] + here]]
+
+
+@inner
 def extremes_at(work: Any, b: int, neuron: int) -> Any:
     """How low and how high a neuron's deviations are in block b of the tile."""
     return at(work.room, work.extremes + 2 * (b * work.neurons[work.layers - 1] + neuron))
@@ -104,7 +110,7 @@ def further(work: Any, b: int, here: int, sign: float, start: Any) -> Any:
     """How far the outputs (in lanes here) can go in block b, up or down by sign, from where they start, by
     what the row `here` does.
     """
-    neuron = work.neuron[work.first[work.rows[work.now[ROW] + here]]]
+    neuron = work.neuron[operation_at(work, here)]
     extremes = extremes_at(work, b, neuron)
     weight = load(work.weights, work.columns[work.layers] + neuron * work.neurons[work.layers])
     low, high = sign * extremes[0], sign * extremes[1]
@@ -139,7 +145,7 @@ def raise_bounded(work: Any, c: int, b: int, kept: int, start: Any, alike: int, 
         listed += over != 0
     for n in range(listed):
         i, over = work.open[n], work.over[n]
-        o = work.first[work.rows[work.now[ROW] + slot + i * work.slots]]
+        o = operation_at(work, slot + i * work.slots)
         neuron = work.neuron[o]
         column = at(columns, neuron * outputs)
         y = load(golden, work.y[work.layers - 1] + neuron * lanes)
@@ -169,7 +175,7 @@ def raise_all(work: Any, c: int, b: int, start: Any, dense: bool, alike: int, sl
     own = of_class(work, b, start)
     for i in range(alike):
         here = slot + i * work.slots
-        o = work.first[work.rows[work.now[ROW] + here]]
+        o = operation_at(work, here)
         neuron = work.neuron[o]
         column = at(columns, neuron * outputs)
         y = load(golden, work.y[layer - 1] + neuron * lanes)
