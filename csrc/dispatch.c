@@ -58,13 +58,13 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
     return NF_OK;
 }
 
-size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs)
+size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, int slopes)
 {
     const nf_kernel *kernel = find(isa, bits);
-    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs) : 0;
+    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs, slopes) : 0;
 }
 
-int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const void *x,
+int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, int slopes, const void *x,
                   void *memory)
 {
     const nf_kernel *kernel = find(isa, bits);
@@ -75,7 +75,7 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
     for (int l = 0; l < layers; l++)
         if (!layer[l].weights || !layer[l].biases)
             return NF_BAD_ARGUMENT;
-    kernel->model_init(layers, layer, inputs, x, memory);
+    kernel->model_init(layers, layer, inputs, slopes, x, memory);
     return NF_OK;
 }
 

@@ -46,6 +46,9 @@ typedef struct nf_model {
     nf_packed *layer;
     int64_t *order; /* by lane: its input */
     char *golden;
+    size_t slopes_bytes; /* of a block, or 0 where there are none (slopes.inc) */
+    char *slopes;
+    const void *outgoing; /* the last hidden layer's weights again, for bounds */
 } nf_model;
 
 /* What every workspace begins with. */
@@ -58,8 +61,8 @@ typedef struct nf_desk {
 /* One instruction set and one real type. */
 typedef struct nf_kernel {
     int32_t lanes;
-    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs);
-    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const void *x, void *memory);
+    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, int slopes);
+    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, int slopes, const void *x, void *memory);
     void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);
     size_t (*workspace_bytes)(const nf_model *model, int slots);
     void (*workspace_init)(const nf_model *model, const nf_sites *sites, int slots, void *workspace);

@@ -116,7 +116,8 @@ class Session(AnySession):
             shape.parameters = layer.parameters
             shape.weights = _pointer("void", self._held(layer.weights))
             shape.biases = _pointer("void", self._held(layer.biases))
-        what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs))
+        slopes = lowering.slopes_pay(plan)
+        what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs), slopes)
         size = lib.nf_model_bytes(*what)
         if not size:
             raise BackendError(f"this machine cannot run the C kernel for {isa}")

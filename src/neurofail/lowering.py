@@ -16,6 +16,8 @@ from neurofail.plans import Plan, Sampled, Selection
 Reals = npt.NDArray[np.floating[Any]]
 
 _ROWS = 1 << 31
+# Configurations for each neuron of the layer before the last hidden one.
+_SLOPES_PAY = 4
 
 
 def fold(phi: Activation) -> float:
@@ -151,3 +153,15 @@ class PlanTable:
                 state[at + size : at + size + len(variants)] = variants
                 at += 2 * size
         return state
+
+
+def slopes_pay(plan: Plan) -> bool:
+    """Whether a plan has configurations enough, of the kind that slopes bound, to be worth tabulating them.
+
+    For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each output.
+    """
+    hidden = len(plan.net.weights) - 1
+    stages = plan.sites.stages()
+    if hidden < 2 or not (stages == 2 * hidden - 2).any():
+        return False
+    return plan.count >= _SLOPES_PAY * plan.net.weights[hidden - 1].shape[1]
