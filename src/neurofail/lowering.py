@@ -161,7 +161,11 @@ def slopes_pay(plan: Plan) -> bool:
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each output.
     """
     hidden = len(plan.net.weights) - 1
-    stages = plan.sites.stages()
-    if hidden < 2 or not (stages == 2 * hidden - 2).any():
+    if hidden < 2 or plan.count < _SLOPES_PAY * plan.net.widths[hidden - 1]:
         return False
-    return plan.count >= _SLOPES_PAY * plan.net.weights[hidden - 1].shape[1]
+    stages = plan.sites.stages()
+    return any(
+        most and (stages[choice.first_row :][: block.places * choice.variants] == 2 * hidden - 2).any()
+        for block in plan.blocks
+        for choice, most in zip(block.choices, map(max, zip(*block.sizes, strict=True)), strict=True)
+    )
