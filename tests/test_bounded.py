@@ -1,6 +1,8 @@
-"""Failures before the last hidden layer are bounded, and only what can matter is run: asked for every error, all is.
+"""Failures before the last hidden layer are bounded, and only what can matter is run: asked for every
+error, all is.
 
-The rows of a plan that asks for each error are run one by one, so its worst errors and counts are the oracle here.
+The rows of a plan that asks for each error are run one by one, so its worst errors and counts are the
+oracle here.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def test_values_drawn_at_random_are_bounded_one_by_one(compiled: str, dtype: str
 def test_bounds_at_awkward_sizes(compiled: str, outputs: int, width: int) -> None:
     net = random_network((3, 17, width, outputs), "sigmoid", seed=outputs + width)
     for inputs in (9, 31, 700):
-        held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, inputs), "float32")
+        held_to_each(
+            compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, inputs), "float32"
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -81,7 +85,9 @@ def test_many_failures_are_bounded_up_to_a_number(compiled: str, failures: int, 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ties_with_the_golden_class_change_nothing(compiled: str, dtype: str) -> None:
-    """Two outputs are the same sum, so that whatever fails they tie; a third is one of them but for the last bit."""
+    """Two outputs are the same sum, so that whatever fails they tie; a third is one of them but for the
+    last bit.
+    """
     rng = np.random.default_rng(0)
     last = rng.normal(size=(4, 40))
     last[1] = last[0]
@@ -96,7 +102,9 @@ def test_ties_with_the_golden_class_change_nothing(compiled: str, dtype: str) ->
 def test_what_overflows_is_not_bounded(compiled: str, outputs: int) -> None:
     """Of the largest numbers no sum is bounded beforehand: some are infinite, and are counted as such."""
     net = random_network((3, 20, 30, outputs), "sigmoid", seed=2)
-    net = Network.dense([*net.weights[:2], 9 * net.weights[2]], net.biases, ["sigmoid", "sigmoid", "identity"])
+    net = Network.dense(
+        [*net.weights[:2], 9 * net.weights[2]], net.biases, ["sigmoid", "sigmoid", "identity"]
+    )
     plan = Exhaustive(net, StuckAt(3e38), failures=(2, 0))
     x = random_inputs(net, 50)
     held_to_each(compiled, plan, x, "float32")
@@ -108,7 +116,9 @@ def test_what_overflows_is_not_bounded(compiled: str, outputs: int) -> None:
 @pytest.mark.parametrize("large", [1e-30, 1e-18, 1e18, 1e30])
 @pytest.mark.parametrize("layer", [1, 2])
 def test_bounds_of_tiny_and_huge_weights(compiled: str, layer: int, large: float) -> None:
-    """Neither what falls below the smallest normal number nor what rounds by more than all else hides an error."""
+    """Neither what falls below the smallest normal number nor what rounds by more than all else hides an
+    error.
+    """
     net = random_network((4, 20, 40, 5), "sigmoid", seed=4)
     weights = [w * (large if i == layer else 1.0) for i, w in enumerate(net.weights)]
     net = Network.dense(weights, net.biases, ["sigmoid", "sigmoid", "identity"])

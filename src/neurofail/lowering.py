@@ -158,7 +158,8 @@ class PlanTable:
 def slopes_pay(plan: Plan) -> bool:
     """Whether a plan has configurations enough, of the kind that slopes bound, to be worth tabulating them.
 
-    For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each output.
+    For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
+    output.
     """
     hidden = len(plan.net.weights) - 1
     if hidden < 2 or plan.count < _SLOPES_PAY * plan.net.widths[hidden - 1]:

@@ -15,6 +15,7 @@ from neurofail._numba.layers import advance, collect, enter, inject, product, up
 from neurofail._numba.loops import apply
 from neurofail._numba.outputs import count_lanes, take
 from neurofail._numba.runs import forget, run_alike
+from neurofail._numba.spare import TILE, run_tile, stretch
 from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,
@@ -215,21 +216,52 @@ def configuration(work: Any, c: int, left: int) -> Any:
     return 1
 
 
-def run(model: Any, sites: Any, desk: Any, task: Any, golden: bool, first: int, last: int) -> None:
-    """The golden run of blocks first .. last - 1, or the evaluation of the task's configurations on them."""
-    work = work_of((model, sites, desk, task))
-    if golden:
-        golden_run(work, first, last)
-        return
-    count = len(task.rows)
+@inner
+def run_each(work: Any, first: int, last: int, c: int, count: int) -> None:
+    """Runs configurations c .. count - 1 one by one on blocks first .. last - 1."""
+    begin = c
     while first < last:
         work.now[FIRST] = first
         work.now[BLOCKS] = min(last - first, work.tile)
         for layer in range(1, work.layers + 1):
             work.stamp[layer] = work.dense_stamp[layer] = _NEVER
         forget(work)
-        c = 0
+        c = begin
         while c < count:
             work.now[ROW] = c * work.slots
             c += configuration(work, c, count - c)
         first += work.tile
+
+
+def run(
+    model: Any,
+    slopes: Any,
+    sites: Any,
+    desk: Any,
+    bounds: Any,
+    task: Any,
+    golden: bool,
+    first: int,
+    last: int,
+) -> None:
+    """The golden run of blocks first .. last - 1, or the evaluation of the task's configurations on them."""
+    work = work_of((model, slopes, sites, desk, bounds, task))
+    if golden:
+        golden_run(work, first, last)
+        return
+    count = len(task.rows)
+    if not work.bounded or work.wanted:
+        run_each(work, first, last, 0, count)
+        return
+    while first < last:
+        end = min(first + TILE, last)
+        c = 0
+        while c < count:
+            then, bounded = stretch(work, c, count)
+            if bounded:
+                run_tile(work, first, end, c, then)
+            else:
+                run_each(work, first, end, c, then)
+                work.now_bounded[4] = max(work.now_bounded[4] - (then - c), 0)
+            c = then
+        first = end

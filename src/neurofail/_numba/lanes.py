@@ -355,6 +355,37 @@ def _reduced(how: str, builder: Any, lanes: Any, *flags: str) -> Any:
     return builder.call(function, [lanes], fastmath=flags)
 
 
+@operation
+def total(typing: Any, lanes: Any) -> Any:
+    """The sum of all lanes, in an order that is left open."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = Value(builder, arguments[0])
+        element = value.type.element
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(element, [element, value.type]),
+            f"llvm.vector.reduce.fadd.v{value.type.count}{_NAMES[type(element)]}",
+        )
+        return builder.call(function, [ir.Constant(element, 0.0), value.value], fastmath=("reassoc",))
+
+    return lanes.dtype(lanes), emit
+
+
+@operation
+def fma_one(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c of single numbers of one type, fused where `fma` is."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = arguments[0].type
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{_NAMES[type(kind)]}"
+        )
+        return builder.call(function, arguments)
+
+    return c(a, b, c), emit
+
+
 def gather(to: Any) -> Any:
     """A function that makes one named tuple `to` of the fields of several, with pointers for arrays."""
 

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from neurofail import lowering
 from neurofail._numba import plans, work
+from neurofail._numba.bounds import TILE
 from neurofail._numba.kernel import run
 from neurofail._numba.lanes import HEIGHT, block_size
+from neurofail._numba.slopes import Slopes
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 from neurofail.session import Rows
@@ -23,6 +25,8 @@ from neurofail.session import Session as AnySession
 from neurofail.sources import sign
 
 Array = npt.NDArray[np.float64]
+Reals = npt.NDArray[Any]
+Desk = tuple[work.Desk, work.Bounds]
 
 # Bytes that a tile's working set may have: half a common second-level cache.
 _WORKING = 1 << 19
@@ -92,7 +96,9 @@ class Session(AnySession):
         self._sites = work.Sites(*(getattr(sites, name) for name in work.Sites._fields))
         self._table = lowering.PlanTable.of(plan)
         self._plans = plans.table_of(self._table, sites.stage)
-        self._model = self._pack(lowering.layers(plan.net, self._dtype))
+        layers = lowering.layers(plan.net, self._dtype)
+        self._model = self._pack(layers)
+        self._slopes = Slopes.of(layers, self.blocks, self._lanes, lowering.slopes_pay(plan))
         with _explained():
             # Nothing yet; but it compiles, or loads what was compiled before.
             self.golden(0, 0)
@@ -156,7 +162,19 @@ class Session(AnySession):
             x = self._inputs[np.minimum(np.arange(b * lanes, (b + 1) * lanes), self.inputs - 1)]
             blocks[b, : x.size] = x.T.ravel()
         task = self._task(np.empty((0, self._table.slots), np.int32), None, Records.empty(0))
-        _run(self._model, self._sites, self.desk(), task, True, first, last)
+        desk, bounds = self.desk()
+        _run(self._model, self._slopes, self._sites, desk, bounds, task, True, first, last)
+        for b in range(first, last if self._slopes.bounded else first):
+            self._slopes.tabulate(b, *self._last_layers(blocks[b]))
+
+    def _last_layers(self, block: Reals) -> Iterator[Reals]:
+        """Of a block's golden run: the outputs of the layer before the last hidden one, and that one's s
+        and y.
+        """
+        model, hidden = self._model, self._model.layers - 1
+        for layer, start in ((hidden - 1, model.y), (hidden, model.s), (hidden, model.y)):
+            size = model.neurons[layer] * self._lanes
+            yield block[start[layer] : start[layer] + size].reshape(-1, self._lanes)
 
     def rows(self, start: int, count: int) -> tuple[Rows, Array | None]:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""
@@ -174,8 +192,55 @@ class Session(AnySession):
         _write_rows(self._plans, job)
         return rows, levels if table.drawn else None
 
-    def desk(self) -> work.Desk:
+    def desk(self) -> Desk:
         """One thread's working memory."""
+        return self._desk(), self._bounds()
+
+    def _bounds(self) -> work.Bounds:
+        slopes, lanes, slots = self._slopes, self._lanes, self._table.slots
+        outputs, neurons, sources = (int(self._model.neurons[-i]) for i in (1, 2, 3 if slopes.bounded else 2))
+
+        def room(size: int) -> Reals:
+            return _aligned(size if slopes.bounded else 0, self._dtype)
+
+        exactly, mean, apart = (room(slots) for _ in range(3))
+        middle, spread_of, size, centre, tilt, radius, weighted, product_of = (
+            room(slopes.pitch) for _ in range(8)
+        )
+        failed, how = np.zeros((2, slots), np.int64)
+        pair_of, pair_lane, pair_judged = np.zeros((3, lanes), np.int64)
+        return work.Bounds(
+            now_bounded=np.zeros(7, np.int64),
+            scalars=np.zeros(3),
+            failed=failed,
+            how=how,
+            exactly=exactly,
+            mean=mean,
+            apart=apart,
+            middle=middle,
+            spread_of=spread_of,
+            size=size,
+            centre=centre,
+            tilt=tilt,
+            radius=radius,
+            weighted=weighted,
+            product_of=product_of,
+            mean_of=room(sources),
+            reach_of=room(sources),
+            shift=room(outputs),
+            tilted=room(slots * outputs),
+            d=room(slots * lanes),
+            e=room(max(slots, 1) * lanes),
+            move=room(outputs * lanes),
+            upper=room(lanes * min(TILE, self.blocks) * lanes),
+            pair_s=room(neurons * lanes),
+            pair_y=room(neurons * lanes),
+            pair_of=pair_of,
+            pair_lane=pair_lane,
+            pair_judged=pair_judged,
+        )
+
+    def _desk(self) -> work.Desk:
         model, slots = self._model, self._table.slots
         widths = model.neurons.tolist()
         outputs, layers = widths[-1], model.layers
@@ -245,11 +310,12 @@ class Session(AnySession):
         )
 
     def evaluate(
-        self, rows: Rows, levels: Array | None, first: int, last: int, desk: work.Desk, each: bool = False
+        self, rows: Rows, levels: Array | None, first: int, last: int, desk: Desk, each: bool = False
     ) -> Records:
         """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
         records = Records.empty(len(rows), self.inputs if each else None)
-        _run(self._model, self._sites, desk, self._task(rows, levels, records), False, first, last)
+        task = self._task(rows, levels, records)
+        _run(self._model, self._slopes, self._sites, *desk, task, False, first, last)
         return records
 
     def tally(self, records: Records, epsilon: float) -> Totals:

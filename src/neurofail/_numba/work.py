@@ -6,6 +6,7 @@ from collections import namedtuple
 from typing import Any, NamedTuple
 
 from neurofail._numba.lanes import at, block, gather, inner, minus
+from neurofail._numba.slopes import Slopes
 
 # What an operation does: sites.Action.
 _SET, _ADD = 0, 2
@@ -103,6 +104,46 @@ class Desk(NamedTuple):
     room: Any
 
 
+class Bounds(NamedTuple):
+    """What a thread knows of a tile's inputs together, and room for one configuration: see
+    csrc/kernel_body.inc.
+
+    now_bounded: of the configuration at hand the failures before the last hidden layer, and all;
+    evaluations that wait; those that were run; configurations to run without bounds, for they did not pay;
+    the tile's first block and the one past its last. scalars: the magnitude of the outputs' terms together;
+    of the configuration at hand, its radius and the factor of |e|^2.
+    """
+
+    now_bounded: Any
+    scalars: Any
+    failed: Any
+    how: Any
+    exactly: Any
+    mean: Any
+    apart: Any
+    middle: Any
+    spread_of: Any
+    size: Any
+    centre: Any
+    tilt: Any
+    radius: Any
+    weighted: Any
+    product_of: Any
+    mean_of: Any
+    reach_of: Any
+    shift: Any
+    tilted: Any
+    d: Any
+    e: Any
+    move: Any
+    upper: Any
+    pair_s: Any
+    pair_y: Any
+    pair_of: Any
+    pair_lane: Any
+    pair_judged: Any
+
+
 class Task(NamedTuple):
     """What is to be evaluated, and the records to raise.
 
@@ -123,7 +164,7 @@ class Task(NamedTuple):
 
 
 # All of the above, with pointers for arrays.
-_FIELDS = (*Model._fields, *Sites._fields, *Desk._fields, *Task._fields)
+_FIELDS = (*Model._fields, *Slopes._fields, *Sites._fields, *Desk._fields, *Bounds._fields, *Task._fields)
 Work: Any = namedtuple("Work", _FIELDS)  # type: ignore[misc]  # mypy wants the names spelt out
 work_of = gather(Work)
 

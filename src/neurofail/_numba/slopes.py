@@ -1,0 +1,113 @@
+"""What the failures of neurons before the last hidden layer do to the outputs to first order:
+csrc/slopes.inc.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofail import lowering
+from neurofail.activations import Activation
+
+Reals = npt.NDArray[Any]
+
+# Outputs up to which, as in csrc, there are bounds.
+_OUTPUTS = 12
+
+
+class Slopes(NamedTuple):
+    """By block: `effect` (sources, outputs, lanes), the `slope` of the last hidden layer's activation
+    (neurons, lanes), its pre-activations `sums` lane by lane (lanes, pitch), the range of its second
+    derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
+    last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch), their
+    largest magnitudes (pitch), and for each source the sum of its weights' magnitudes times those. `pitch`
+    is a multiple of the lanes, or 0 where there are no slopes.
+    """
+
+    bounded: bool
+    pitch: int
+    steepest: float
+    third: float
+    tiny: float
+    wild: float
+    effect: Reals
+    slope: Reals
+    sums: Reals
+    least: Reals
+    most_bent: Reals
+    sizes: Reals
+    lowest: Reals
+    highest: Reals
+    wide: Reals
+    outgoing: Reals
+    heaviest: Reals
+    mass: Reals
+
+    @classmethod
+    def of(cls, layers: list[lowering.Layer], blocks: int, lanes: int, wanted: bool) -> Slopes:
+        """Room for the slopes of so many blocks, where they are wanted and can be."""
+        kind = layers[-1].weights.dtype
+        single = kind.itemsize == 4
+        hidden = layers[-2] if len(layers) > 1 else layers[-1]
+        outputs, neurons = layers[-1].weights.shape
+        sources = hidden.weights.shape[1]
+        code = hidden.activation
+        sigmoid = code == Activation("sigmoid").code
+        bounded = (
+            wanted
+            and len(layers) > 2
+            and outputs <= _OUTPUTS
+            and (sigmoid or code == Activation("tanh").code)
+        )
+        pitch = -(-neurons // lanes) * lanes if bounded else 0
+
+        def room(*shape: int) -> Reals:
+            return np.zeros(shape if bounded else (0,) * len(shape), kind)
+
+        wide, outgoing = room(sources, pitch), room(outputs, pitch)
+        if bounded:
+            wide[:, :neurons] = hidden.weights.T
+            outgoing[:, :neurons] = layers[-1].weights
+        heaviest = np.abs(outgoing).max(axis=0, initial=0)
+        return cls(
+            bounded=bounded,
+            pitch=pitch,
+            steepest=0.25 if sigmoid else 1.0,
+            third=0.125 if sigmoid else 2.0,
+            tiny=2.0**-126 if single else 2.0**-1022,
+            wild=2.0**124 if single else 2.0**1020,
+            effect=room(blocks, sources, outputs, lanes),
+            slope=room(blocks, neurons, lanes),
+            sums=room(blocks, lanes, pitch),
+            least=room(blocks, pitch),
+            most_bent=room(blocks, pitch),
+            sizes=room(blocks, pitch),
+            lowest=room(blocks, sources),
+            highest=room(blocks, sources),
+            wide=wide,
+            outgoing=outgoing,
+            heaviest=heaviest,
+            mass=np.abs(wide) @ heaviest,
+        )
+
+    def tabulate(self, b: int, before: Reals, s: Reals, y: Reals) -> None:
+        """Of block b: from the outputs of the layer before, and the last hidden layer's s and y, each by
+        lane.
+        """
+        neurons = len(y)
+        sigmoid = self.steepest < 1
+        slope = y * (1 - y) if sigmoid else 1 - y * y
+        bend = slope * (1 - 2 * y if sigmoid else -2 * y)
+        self.slope[b] = slope
+        self.sums[b, :, :neurons] = s.T
+        self.least[b, :neurons] = bend.min(axis=1)
+        self.most_bent[b, :neurons] = bend.max(axis=1)
+        # More than a flush to zero costs an activation.
+        little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
+        self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
+        self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
+        for k, weights in enumerate(self.outgoing[:, :neurons]):
+            self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)

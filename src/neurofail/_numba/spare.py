@@ -1,0 +1,223 @@
+"""Evaluating only what can matter: csrc/spare.inc, which says how. Lanes are evaluations here, of any
+configuration and input, and come out as they would among their neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from neurofail._numba.bounds import MOST, TILE, bound, gather_slopes
+from neurofail._numba.lanes import at, block, fma, fma_one, inner, larger, load, spread, store
+from neurofail._numba.layers import product
+from neurofail._numba.loops import apply
+from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, value_of
+
+_SET, _ADD = 0, 2
+# Configurations that are run without bounds after some where these did not pay.
+_PAUSE = 15 * 32
+
+
+@inner
+def strike_lane(work: Any, i: int, b: int, within: int) -> None:
+    """The pre-activations of the last hidden layer of the evaluation in lane i, whose configuration is at
+    hand.
+    """
+    lanes, pitch = block(work.room), work.pitch
+    hidden = work.layers - 1
+    golden = golden_at(work, b)
+    base = at(work.sums, ((work.now[FIRST] + b) * lanes + within) * pitch)
+    count = 0
+    for slot in range(work.slots):
+        row = work.rows[work.now[ROW] + slot]
+        if row < 0 or work.stage[row] == 2 * hidden:
+            break
+        o = work.first[row]
+        neuron = work.neuron[o]
+        work.exactly[slot] = value_of(work, slot, o)
+        if work.action[o] == _SET:
+            work.exactly[slot] -= golden[work.y[hidden - 1] + neuron * lanes + within]
+        work.failed[slot] = neuron
+        count += 1
+    for j in range(0, pitch, lanes):
+        s = load(base, j)
+        for t in range(count):
+            s = fma(load(work.wide, work.failed[t] * pitch + j), spread(work.room, work.exactly[t]), s)
+        store(work.product_of, j, s)
+    for j in range(work.neurons[hidden]):
+        work.pair_s[j * lanes + i] = work.product_of[j]
+        work.pair_y[j * lanes + i] = golden[work.y[hidden] + j * lanes + within]
+
+
+@inner
+def correct_lane(work: Any, i: int, b: int, within: int) -> None:
+    """Adds to the outputs in lane i what the last hidden layer's own failures do."""
+    lanes, hidden, outputs = block(work.room), work.layers - 1, work.neurons[work.layers]
+    golden = golden_at(work, b)
+    columns = at(work.weights, work.columns[work.layers])
+    for slot in range(work.slots):
+        row = work.rows[work.now[ROW] + slot]
+        if row < 0:
+            break
+        if work.stage[row] != 2 * hidden:
+            continue
+        o = work.first[row]
+        neuron = work.neuron[o]
+        work.exactly[slot] = value_of(work, slot, o)
+        if work.action[o] == _SET:
+            work.exactly[slot] -= golden[work.y[hidden] + neuron * lanes + within]
+        if work.action[o] != _ADD:
+            work.exactly[slot] -= work.pair_y[neuron * lanes + i]
+        for k in range(outputs):
+            work.move[k * lanes + i] = fma_one(
+                columns[neuron * outputs + k], work.exactly[slot], work.move[k * lanes + i]
+            )
+
+
+@inner
+def record(work: Any, c: int, i: int, b: int, within: int, worst: float, judge: bool) -> None:
+    """What came out of the evaluation in lane i."""
+    lanes, outputs = block(work.room), work.neurons[work.layers]
+    golden = golden_at(work, b)
+    finite = worst <= work.most
+    work.errors[c] = max(work.errors[c], worst if worst == worst else np.inf)
+    if not judge:
+        return
+    own = work.move[int(golden[work.category + within]) * lanes + i]
+    changed = False
+    for k in range(outputs):
+        changed |= golden[work.gap + k * lanes + within] + work.move[k * lanes + i] > own
+    work.sdc[c] += finite and changed
+    work.due[c] += not finite
+
+
+@inner
+def flush(work: Any) -> None:
+    """Runs the evaluations that wait, each in a lane of its own."""
+    lanes, hidden, count = block(work.room), work.layers - 1, work.now_bounded[2]
+    if not count:
+        return
+    for i in range(count):
+        work.now[ROW] = work.pair_of[i] * work.slots
+        strike_lane(work, i, work.pair_lane[i] // lanes, work.pair_lane[i] % lanes)
+    zero = work.weights
+    apply(
+        work.activation[hidden],
+        work.a[hidden],
+        work.b[hidden],
+        work.neurons[hidden],
+        work.pair_s,
+        zero,
+        0,
+        zero,
+        work.pair_y,
+        lanes,
+        work.pair_y,
+    )
+    product(work, work.layers, 1, work.pair_y, 0, zero, 0, 0, work.move)
+    for i in range(count):
+        work.now[ROW] = work.pair_of[i] * work.slots
+        correct_lane(work, i, work.pair_lane[i] // lanes, work.pair_lane[i] % lanes)
+    error = load(work.weights, 0)
+    for k in range(work.neurons[work.layers]):
+        error = larger(error, load(work.move, k * lanes))
+    store(work.e, 0, error)
+    for i in range(count):
+        lane = work.pair_lane[i]
+        record(work, work.pair_of[i], i, lane // lanes, lane % lanes, float(work.e[i]), work.pair_judged[i])
+    work.now_bounded[3] += count
+    work.now_bounded[2] = 0
+
+
+@inner
+def admit(work: Any, c: int, upper: Any, most: float, first: bool) -> None:
+    """Queues those inputs of configuration c whose error can exceed `most` or is not bounded, or, with
+    `first`, one that can be `most`. None is queued twice.
+    """
+    lanes = block(work.room)
+    for lane in range(work.now[BLOCKS] * lanes):
+        here = upper[lane]
+        if (here == most) if first else (here > most or here == np.inf):
+            count = work.now_bounded[2]
+            work.pair_of[count], work.pair_lane[count], work.pair_judged[count] = c, lane, here == np.inf
+            work.now_bounded[2] = count + 1
+            upper[lane] = -1.0
+            if count + 1 == lanes:
+                flush(work)
+            if first:
+                return
+
+
+@inner
+def run_bounded(work: Any, first: int, last: int) -> Any:
+    """Runs configurations first .. last - 1, no more than a block's lanes, on the tile; returns how many
+    evaluations that took.
+    """
+    tile = work.now[BLOCKS] * block(work.room)
+    work.now_bounded[2] = work.now_bounded[3] = 0
+    for c in range(first, last):
+        work.now[ROW] = c * work.slots
+        length = 0
+        while length < work.slots and work.rows[work.now[ROW] + length] >= 0:
+            length += 1
+        bound(work, c, length, at(work.upper, (c - first) * tile))
+    for c in range(first, last):
+        upper = at(work.upper, (c - first) * tile)
+        most = 0.0
+        for lane in range(tile):
+            here = float(upper[lane])
+            most = max(most, here if here < np.inf else 0.0)
+        if most > work.errors[c]:
+            admit(work, c, upper, most, True)
+    flush(work)
+    for c in range(first, last):
+        admit(work, c, at(work.upper, (c - first) * tile), work.errors[c], False)
+    flush(work)
+    return work.now_bounded[3]
+
+
+@inner
+def boundable(work: Any, c: int) -> Any:
+    """Whether bounds can spare a configuration something."""
+    hidden = work.layers - 1
+    before = 0
+    for slot in range(work.slots):
+        row = work.rows[c * work.slots + slot]
+        if row < 0:
+            break
+        stage = work.stage[row]
+        if stage < 2 * hidden - 2 or stage % 2 or (stage == 2 * hidden and (not before or work.share)):
+            return False
+        before += stage < 2 * hidden
+    return 0 < before <= MOST
+
+
+@inner
+def stretch(work: Any, c: int, count: int) -> Any:
+    """The end of the configurations from c on that are to be run together; and whether with bounds."""
+    lanes, pause = block(work.room), work.now_bounded[4]
+    if pause:
+        return min(c + pause, count), False
+    bounded = boundable(work, c)
+    last = min(c + lanes, count) if bounded else count
+    end = c + 1
+    while end < last and boundable(work, end) == bounded:
+        end += 1
+    return end, bounded
+
+
+@inner
+def run_tile(work: Any, first: int, last: int, c: int, end: int) -> None:
+    """Runs configurations c .. end - 1 with bounds on blocks first .. last - 1."""
+    work.now[FIRST], work.now[BLOCKS] = first, last - first
+    if work.now_bounded[5] != first or work.now_bounded[6] != last:
+        work.now_bounded[5], work.now_bounded[6] = first, last
+        gather_slopes(work)
+    ran = run_bounded(work, c, end)
+    # An evaluation in a lane of its own costs about twice what it costs among its neighbours.
+    if ran * 3 > (end - c) * (last - first) * block(work.room):
+        work.now_bounded[4] = _PAUSE
+
+
+__all__ = ["TILE", "run_tile", "stretch"]
