@@ -21,8 +21,9 @@ from neurofail.plans import Exhaustive, Plan, Sampled
 
 def held_to_each(backend: str, plan: Plan, x: Array, dtype: str, most: int = 600) -> tuple[int, int]:
     """Every configuration's worst error to the bit, and its counts; returns the sums of these."""
-    assert lowering.slopes_pay(plan)
-    session = open_session(backend, plan, x, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowering, "slopes_pay", lambda plan, inputs: True)
+        session = open_session(backend, plan, x, dtype)
     session.golden(0, session.blocks)
     rows, levels = session.rows(0, min(plan.count, most))
     every = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True)
@@ -139,7 +140,11 @@ def test_configurations_with_and_without_bounds_follow_each_other(compiled: str)
 
 def test_slopes_are_for_many_configurations_that_they_can_bound() -> None:
     net = random_network((4, 20, 40, 5))
-    assert lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)))
-    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(1, 0)))
-    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(0, 2)))
-    assert not lowering.slopes_pay(Exhaustive(random_network((4, 20, 5)), Crash(), failures=(2,)))
+    assert lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)), 64)
+    assert lowering.slopes_pay(Exhaustive(net, Crash(), total=2), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)), 63)
+    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(1, 0)), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(0, 2)), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, nf.SynapseCrash(), failures=(0, 2, 0)), 64)
+    assert not lowering.slopes_pay(Exhaustive(random_network((4, 20, 5)), Crash(), failures=(2,)), 64)
+    assert not lowering.slopes_pay(Exhaustive(random_network((4, 20, 10, 1)), Crash(), failures=(2, 0)), 64)

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import random_inputs, random_network
 
 import neurofail as nf
 from neurofail import _numba, _numpy
 from neurofail._numba.activations import COEFFICIENTS
+from neurofail._numba.bounds import TILE
+from neurofail._numba.lanes import block_size
 from neurofail.activations import NAMES
 from neurofail.plans import Plan
 
@@ -296,3 +299,26 @@ def test_outputs_that_bounds_spare_change_nothing(fault: Any, failures: tuple[in
             spared += bool(((desk[0].reach > 0) & (2 * desk[0].reach < desk[0].safest)).any())
     # With failures before, what is remembered is forgotten between one kind of configurations and the next.
     assert spared or fault == nf.StuckAt(-1e30) or failures == (1, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("phi", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("failures", [(2, 0), (3, 2)])
+def test_no_error_exceeds_its_bound_and_most_need_not_be_run(
+    phi: str, failures: tuple[int, int], dtype: str
+) -> None:
+    net = random_network((5, 60, 80, 10), phi, seed=1)
+    lanes = block_size(np.dtype(dtype).itemsize)
+    plan = nf.Sampled(net, nf.Crash(), failures=failures, count=300, seed=1)
+    session = _numba.Session(plan, random_inputs(net, TILE * lanes), dtype)
+    session.golden(0, session.blocks)
+    rows, levels = session.rows(0, lanes)
+    desk = session.desk()
+    session.evaluate(rows, levels, 0, session.blocks, desk)
+    each = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True).each
+    assert each is not None
+    # What no error exceeds, or -1 where it was run.
+    upper = desk[1].upper.reshape(lanes, -1)
+    left = upper >= 0
+    assert np.all(each[left] <= upper[left])
+    assert left.mean() > (0.9 if phi == "sigmoid" else 0.2)

@@ -116,7 +116,7 @@ class Session(AnySession):
             shape.parameters = layer.parameters
             shape.weights = _pointer("void", self._held(layer.weights))
             shape.biases = _pointer("void", self._held(layer.biases))
-        slopes = lowering.slopes_pay(plan)
+        slopes = lowering.slopes_pay(plan, len(inputs))
         what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs), slopes)
         size = lib.nf_model_bytes(*what)
         if not size:

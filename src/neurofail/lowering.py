@@ -16,8 +16,11 @@ from neurofail.plans import Plan, Sampled, Selection
 Reals = npt.NDArray[np.floating[Any]]
 
 _ROWS = 1 << 31
-# Configurations for each neuron of the layer before the last hidden one.
-_SLOPES_PAY = 4
+# What makes slopes worth their while (measured): configurations for each neuron of the layer before the last
+# hidden one, inputs, and multiply-adds of an evaluation after its rank-f update.
+_SLOPES_COUNT = 4
+_SLOPES_INPUTS = 64
+_SLOPES_WORK = 64
 
 
 def fold(phi: Activation) -> float:
@@ -155,14 +158,18 @@ class PlanTable:
         return state
 
 
-def slopes_pay(plan: Plan) -> bool:
-    """Whether a plan has configurations enough, of the kind that slopes bound, to be worth tabulating them.
+def slopes_pay(plan: Plan, inputs: int) -> bool:
+    """Whether it is worth tabulating slopes, with which most evaluations need not be run.
 
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
-    output.
+    output; it takes many configurations that slopes bound, inputs among which to leave some out, and an
+    evaluation that costs more than its bound.
     """
-    hidden = len(plan.net.weights) - 1
-    if hidden < 2 or plan.count < _SLOPES_PAY * plan.net.widths[hidden - 1]:
+    widths = plan.net.widths
+    hidden = len(widths) - 2
+    if hidden < 2 or inputs < _SLOPES_INPUTS or widths[-2] * (widths[-1] + 1) < _SLOPES_WORK:
+        return False
+    if plan.count < _SLOPES_COUNT * widths[-3]:
         return False
     stages = plan.sites.stages()
     return any(
