@@ -109,5 +109,7 @@ class Slopes(NamedTuple):
         little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
         self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
         self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
-        for k, weights in enumerate(self.outgoing[:, :neurons]):
-            self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
+        # What overflows bounds nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for k, weights in enumerate(self.outgoing[:, :neurons]):
+                self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
