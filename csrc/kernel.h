@@ -46,7 +46,8 @@ typedef struct nf_model {
     nf_packed *layer;
     int64_t *order; /* by lane: its input */
     char *golden;
-    size_t slopes_bytes; /* of a block, or 0 where there are none (slopes.inc) */
+    int32_t bounded;     /* whether there are slopes, and they can bound anything (slopes.inc) */
+    size_t slopes_bytes; /* of a block, or 0 where there is no room for any */
     char *slopes;
     const void *outgoing; /* the last hidden layer's weights again, for bounds */
 } nf_model;

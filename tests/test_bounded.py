@@ -126,6 +126,74 @@ def test_bounds_of_tiny_and_huge_weights(compiled: str, layer: int, large: float
     held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, 150), "float32")
 
 
+@pytest.mark.parametrize("weight", [1e20, 1e22, 1e23])
+@pytest.mark.parametrize("small", [1e-4, 1e-12])
+def test_deviations_whose_squares_vanish_are_not_bounded(compiled: str, weight: float, small: float) -> None:
+    """Tiny outputs with huge weights behind them: what a square loses, a factor makes large again."""
+    deviation, s = 0.5, 0.7
+    unit = deviation / weight
+    slope = 1 - np.tanh(s) ** 2
+    bias = small * (np.tanh(s) - slope * deviation - np.tanh(s) * slope * deviation**2 / 2)
+    net = Network.dense(
+        [[[2 * unit], [-2 * unit]], [[weight, weight]], [[small], [0.0]]],
+        [[0, 2 * unit], [s - 2 * deviation], [0, bias]],
+        ["relu", "tanh", "identity"],
+    )
+    plan = Exhaustive(net, StuckAt(unit), failures=(1, 0))
+    held_to_each(compiled, plan, np.linspace(0, 1, 128)[:, None], "float32")
+
+
+def test_large_values_times_weights_that_vanish_are_not_bounded(compiled: str) -> None:
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(12, 4))
+    first[0] *= 1e20
+    weights = [first, 1e-20 * rng.normal(size=(20, 12)), 1e-30 * rng.normal(size=(3, 20))]
+    biases = [rng.normal(size=12), rng.normal(size=20), np.zeros(3)]
+    biases[0][0] = 0
+    net = Network.dense(weights, biases, ["relu", "sigmoid", "identity"])
+    held_to_each(
+        compiled, Exhaustive(net, StuckAt(1e20), failures=(1, 0)), rng.normal(size=(200, 4)), "float32"
+    )
+
+
+@pytest.mark.parametrize("large", [1e33, 3e34])
+def test_products_that_overflow_beside_nothing_are_not_bounded(compiled: str, large: float) -> None:
+    """Infinity times the 0 of another failed column is no number, and must not pass for a small one."""
+    weight, stuck = 8e3 * 4e34 / large, 6e-4 * large / 4e34
+    net = Network.dense(
+        [
+            [[0.1], [2 * stuck], [0.3]],
+            [[0, weight, 0], [1, 0, 0.1]],
+            [[large, 0]],
+        ],
+        [np.zeros(3), [-5, 0.3], [0]],
+        ["relu", "tanh", "identity"],
+    )
+    plan = Exhaustive(net, StuckAt(stuck), failures=(2, 0))
+    held_to_each(compiled, plan, np.linspace(0, 1, 128)[:, None], "float32")
+
+
+def test_an_input_that_is_no_number_hides_no_other(compiled: str) -> None:
+    """Upstream an input overflows float32; what is known of its block is of the others."""
+    stuck, weight = 0.6, 8.0
+    net = Network.dense(
+        [
+            [[1e30, 0], [1e30, 0], [0, 1]],
+            [[1, -1, 1], [0, 0, -1]],
+            [[weight, weight]],
+            [[1], [0]],
+        ],
+        [np.zeros(3), [0, 1.2], [-3 - weight * 1.2], [0, 0]],
+        ["relu", "relu", "tanh", "identity"],
+    )
+    x = np.zeros((160, 2))
+    x[:, 1] = stuck + np.linspace(-1e-3, 1e-3, 160)
+    x[1:32, 1] = np.linspace(0, 0.1, 31)
+    for first in (0.0, 1e10):
+        x[0, 0] = first
+        held_to_each(compiled, Exhaustive(net, StuckAt(stuck), failures=(0, 1, 0)), x, "float32")
+
+
 def test_configurations_with_and_without_bounds_follow_each_other(compiled: str) -> None:
     """Those that fail in other layers, in synapses too, or share what fails first with their neighbours."""
     net = random_network((4, 6, 20, 40, 5), "sigmoid", seed=4)

@@ -48,17 +48,17 @@ def gather_slopes(work: Any) -> None:
             work.sizes[first * pitch + j],
         )
         for b in range(first + 1, last):
-            least = min(least, work.least[b * pitch + j])
-            most = max(most, work.most_bent[b * pitch + j])
-            size = max(size, work.sizes[b * pitch + j])
+            least = np.minimum(least, work.least[b * pitch + j])
+            most = np.maximum(most, work.most_bent[b * pitch + j])
+            size = np.maximum(size, work.sizes[b * pitch + j])
         work.middle[j] = (least + most) / 2
         work.spread_of[j] = (most - least) / 2 + 16 * work.unit
         work.size[j] = size
     for i in range(width):
         low, high = work.lowest[first * width + i], work.highest[first * width + i]
         for b in range(first + 1, last):
-            low = min(low, work.lowest[b * width + i])
-            high = max(high, work.highest[b * width + i])
+            low = np.minimum(low, work.lowest[b * width + i])
+            high = np.maximum(high, work.highest[b * width + i])
         mean = low / 2 + high / 2
         work.mean_of[i] = mean
         work.reach_of[i] = (high / 2 - low / 2) * (1 + 8 * work.unit) + 8 * work.unit * abs(mean)
@@ -67,7 +67,7 @@ def gather_slopes(work: Any) -> None:
         size = 0.0
         for j in range(pitch):
             size += abs(float(work.outgoing[k * pitch + j])) * work.size[j]
-        work.scalars[0] = max(work.scalars[0], size)
+        work.scalars[0] = np.maximum(work.scalars[0], size)
 
 
 @inner
@@ -152,15 +152,18 @@ def look_out(work: Any) -> None:
     none = load(work.weights, 0)
     moved = float(second_order(work))
     for i in range(failures):
+        d = abs(work.mean[i]) + work.apart[i]
+        if not (d <= work.tame and abs(work.exactly[i]) <= work.tame):
+            moved = np.inf
         if i < before:
-            moved += work.steepest * (abs(work.mean[i]) + work.apart[i]) * work.mass[work.failed[i]]
+            moved += work.steepest * d * work.mass[work.failed[i]]
         else:
             moved += work.heaviest[work.failed[i]] * (abs(work.exactly[i]) + work.size[work.failed[i]])
     radius = 0.0
     for k in range(outputs):
         row = at(work.outgoing, k * pitch)
         work.shift[k] = dot(work, work.centre, row)
-        radius = max(radius, float(size_dot(work, work.radius, row)))
+        radius = np.maximum(radius, float(size_dot(work, work.radius, row)))
     widest = 0.0
     for i in range(before):
         column = at(work.wide, work.failed[i] * pitch)
@@ -173,10 +176,10 @@ def look_out(work: Any) -> None:
         circle = 0.0
         for other in range(before):
             circle += abs(float(dot(work, work.product_of, at(work.wide, work.failed[other] * pitch))))
-        widest = max(widest, circle)
+        widest = np.maximum(widest, circle)
     few = 2.0 * failures + 64
     many = few + 2 * work.neurons[work.layers - 1]
-    slack = work.unit * (many * moved + few * work.scalars[0]) + work.tiny * many
+    slack = work.unit * (many * moved + few * work.scalars[0]) + work.faint
     work.scalars[1] = radius * (1 + 2.0**-10) + slack
     if not moved + work.scalars[0] <= work.wild:
         work.scalars[1] = np.inf

@@ -31,7 +31,8 @@ class Slopes(NamedTuple):
     pitch: int
     steepest: float
     third: float
-    tiny: float
+    faint: float
+    tame: float
     wild: float
     effect: Reals
     slope: Reals
@@ -56,11 +57,14 @@ class Slopes(NamedTuple):
         sources = hidden.weights.shape[1]
         code = hidden.activation
         sigmoid = code == Activation("sigmoid").code
+        # Beyond this no weight or deviation is bounded: csrc/slopes.inc.
+        tame = 2.0**10 if single else 2.0**64
         bounded = (
             wanted
             and len(layers) > 2
             and outputs <= _OUTPUTS
             and (sigmoid or code == Activation("tanh").code)
+            and max(float(np.abs(layer.weights).max()) for layer in layers[-2:]) <= tame
         )
         pitch = -(-neurons // lanes) * lanes if bounded else 0
 
@@ -77,7 +81,8 @@ class Slopes(NamedTuple):
             pitch=pitch,
             steepest=0.25 if sigmoid else 1.0,
             third=0.125 if sigmoid else 2.0,
-            tiny=2.0**-126 if single else 2.0**-1022,
+            faint=2.0**-60 if single else 2.0**-600,
+            tame=tame,
             wild=2.0**124 if single else 2.0**1020,
             effect=room(blocks, sources, outputs, lanes),
             slope=room(blocks, neurons, lanes),
@@ -97,6 +102,10 @@ class Slopes(NamedTuple):
         """Of block b: from the outputs of the layer before, and the last hidden layer's s and y, each by
         lane.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._tabulate(b, before, s, y)
+
+    def _tabulate(self, b: int, before: Reals, s: Reals, y: Reals) -> None:
         neurons = len(y)
         sigmoid = self.steepest < 1
         slope = y * (1 - y) if sigmoid else 1 - y * y
@@ -109,7 +118,5 @@ class Slopes(NamedTuple):
         little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
         self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
         self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
-        # What overflows bounds nothing.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for k, weights in enumerate(self.outgoing[:, :neurons]):
-                self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
+        for k, weights in enumerate(self.outgoing[:, :neurons]):
+            self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
