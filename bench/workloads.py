@@ -248,8 +248,9 @@ def agree(of: Case, found: Array, right: Array, what: str) -> None:
 def verify(name: str, activation: str, backend: str) -> str:
     """Holds a backend to the float64 reference on a case; the sentence says what was compared.
 
-    Every evaluation of slices of the plan, and the witness of a whole run: the replayed error against the
-    measured one, and against the largest error of its own slice.
+    Every evaluation of slices of the plan, what a campaign keeps of these (it may know that without running
+    each), and the witness of a whole run: the replayed error against the measured one, and against the largest
+    error of its own slice.
 
     Raises AssertionError where they differ.
     """
@@ -260,8 +261,12 @@ def verify(name: str, activation: str, backend: str) -> str:
     for start in slices(of):
         count = min(4, of.plan.count - start)
         rows, levels = session.rows(start, count)
-        each = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True).each
+        every = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True)
+        kept = session.evaluate(rows, levels, 0, session.blocks, session.desk())
+        each = every.each
         assert each is not None
+        assert kept.errors.tobytes() == each.max(axis=1).tobytes(), f"{backend}, configurations from {start}"
+        assert kept.sdc.tolist() == every.sdc.tolist(), f"{backend}, configurations from {start}"
         right = reference(of, start, count, inputs)
         agree(of, each[:, :inputs], right, f"{backend}, configurations from {start}")
         compared += right.size
