@@ -249,8 +249,8 @@ def verify(name: str, activation: str, backend: str) -> str:
     """Holds a backend to the float64 reference on a case; the sentence says what was compared.
 
     Every evaluation of slices of the plan, what a campaign keeps of these (it may know that without running
-    each), and the witness of a whole run: the replayed error against the measured one, and against the largest
-    error of its own slice.
+    each), and the witness of a whole run: the replayed error against the measured one, and against the
+    largest error of its own slice.
 
     Raises AssertionError where they differ.
     """
