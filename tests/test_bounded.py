@@ -211,6 +211,7 @@ def test_slopes_are_for_many_configurations_that_they_can_bound() -> None:
     assert lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)), 64)
     assert lowering.slopes_pay(Exhaustive(net, Crash(), total=2), 64)
     assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)), 63)
+    assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(2, 0)), 10**7)
     assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(1, 0)), 64)
     assert not lowering.slopes_pay(Exhaustive(net, Crash(), failures=(0, 2)), 64)
     assert not lowering.slopes_pay(Exhaustive(net, nf.SynapseCrash(), failures=(0, 2, 0)), 64)

@@ -21,6 +21,8 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
+# What the tables may take: a gigabyte of float64.
+_SLOPES_REALS = 1 << 27
 
 
 def fold(phi: Activation) -> float:
@@ -162,14 +164,14 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     """Whether it is worth tabulating slopes, with which most evaluations need not be run.
 
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
-    output; it takes many configurations that slopes bound, inputs among which to leave some out, and an
-    evaluation that costs more than its bound.
+    output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
+    than memory has room for, and an evaluation that costs more than its bound.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
     if hidden < 2 or inputs < _SLOPES_INPUTS or widths[-2] * (widths[-1] + 1) < _SLOPES_WORK:
         return False
-    if plan.count < _SLOPES_COUNT * widths[-3]:
+    if plan.count < _SLOPES_COUNT * widths[-3] or inputs * widths[-3] * widths[-1] > _SLOPES_REALS:
         return False
     stages = plan.sites.stages()
     return any(

@@ -218,6 +218,3 @@ def run_tile(work: Any, first: int, last: int, c: int, end: int) -> None:
     # An evaluation in a lane of its own costs about twice what it costs among its neighbours.
     if ran * 3 > (end - c) * (last - first) * block(work.room):
         work.now_bounded[4] = _PAUSE
-
-
-__all__ = ["TILE", "run_tile", "stretch"]
