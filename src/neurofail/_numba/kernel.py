@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from neurofail._numba.bounds import TILE
 from neurofail._numba.lanes import at, block, inner, larger, less, load, ones, plus, spread, store
 from neurofail._numba.layers import advance, collect, enter, inject, product, update
 from neurofail._numba.loops import apply
 from neurofail._numba.outputs import count_lanes, take
 from neurofail._numba.runs import forget, run_alike
-from neurofail._numba.spare import TILE, run_tile, stretch
+from neurofail._numba.spare import run_tile, stretch
 from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,

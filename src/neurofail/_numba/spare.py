@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofail._numba.bounds import MOST, TILE, bound, gather_slopes
+from neurofail._numba.bounds import MOST, bound, gather_slopes
 from neurofail._numba.lanes import at, block, fma, fma_one, inner, larger, load, spread, store
 from neurofail._numba.layers import product
 from neurofail._numba.loops import apply
