@@ -29,11 +29,10 @@ from neurofail._numba.lanes import (
     store,
     total,
 )
-from neurofail._numba.work import BLOCKS, FIRST, ROW, departure, golden_at, value_of
+from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, departure, golden_at, value_of
 
 MOST = 16  # failures before the last hidden layer up to which bounds are looked for
 TILE = 16  # blocks bounded together
-_ADD = 2
 
 
 @inner
@@ -66,7 +65,7 @@ def gather_slopes(work: Any) -> None:
     for k in range(outputs):
         size = 0.0
         for j in range(pitch):
-            size += abs(float(work.outgoing[k * pitch + j])) * work.size[j]
+            size += float(work.outgoing[(outputs + k) * pitch + j]) * work.size[j]
         work.scalars[0] = np.maximum(work.scalars[0], size)
 
 
@@ -86,7 +85,7 @@ def list_failures(work: Any, length: int) -> None:
         if work.stage[row] == 2 * (work.layers - 1):
             continue
         work.now_bounded[0] += 1
-        if work.action[o] == 0:
+        if work.action[o] == SET:
             work.mean[slot] = work.exactly[slot] - work.mean_of[neuron]
             work.apart[slot] = work.reach_of[neuron] + 4 * work.unit * abs(work.exactly[slot])
 
@@ -118,7 +117,7 @@ def second_order(work: Any) -> Any:
         store(work.radius, j, fma(fma(more, doubt, none), halved, none))
         store(work.weighted, j, weight)
     for i in range(before, work.now_bounded[1]):
-        if work.how[i] != _ADD:
+        if work.how[i] != ADD:
             work.centre[work.failed[i]] = work.tilt[work.failed[i]] = work.radius[work.failed[i]] = 0.0
     return total(size)
 
@@ -129,16 +128,6 @@ def dot(work: Any, one: Any, other: Any) -> Any:
     by = load(work.weights, 0)
     for j in range(0, work.pitch, block(work.room)):
         by = fma(load(one, j), load(other, j), by)
-    return total(by)
-
-
-@inner
-def size_dot(work: Any, one: Any, other: Any) -> Any:
-    """The same with the magnitudes of the other."""
-    none = load(work.weights, 0)
-    by = none
-    for j in range(0, work.pitch, block(work.room)):
-        by = fma(load(one, j), larger(none, load(other, j)), by)
     return total(by)
 
 
@@ -163,7 +152,8 @@ def look_out(work: Any) -> None:
     for k in range(outputs):
         row = at(work.outgoing, k * pitch)
         work.shift[k] = dot(work, work.centre, row)
-        radius = np.maximum(radius, float(size_dot(work, work.radius, row)))
+        sizes = at(row, outputs * pitch)
+        radius = np.maximum(radius, float(dot(work, work.radius, sizes)))
     widest = 0.0
     for i in range(before):
         column = at(work.wide, work.failed[i] * pitch)
@@ -201,7 +191,7 @@ def deviate_by(work: Any, b: int) -> None:
         d = departure(work.how[i], spread(work.room, work.exactly[i]), y, none)
         if i < before:
             store(work.e, i * lanes, minus(d, spread(work.room, work.mean[i])))
-        elif work.how[i] != _ADD:
+        elif work.how[i] != ADD:
             shift = none
             for other in range(before):
                 weight = spread(work.room, work.wide[work.failed[other] * work.pitch + neuron])

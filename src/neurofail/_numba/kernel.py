@@ -25,6 +25,7 @@ from neurofail._numba.work import (
     ROW,
     RUN,
     golden_at,
+    length_of,
     updated_at,
     vector_at,
     work_of,
@@ -132,15 +133,6 @@ def agree(work: Any, row: int, other: int, length: int) -> Any:
     ):
         common += 1
     return common
-
-
-@inner
-def length_of(work: Any, row: int) -> Any:
-    """How many rows a configuration has."""
-    length = 0
-    while length < work.slots and work.rows[row + length] >= 0:
-        length += 1
-    return length
 
 
 @inner

@@ -22,9 +22,9 @@ class Slopes(NamedTuple):
     """By block: `effect` (sources, outputs, lanes), the `slope` of the last hidden layer's activation
     (neurons, lanes), its pre-activations `sums` lane by lane (lanes, pitch), the range of its second
     derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
-    last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch), their
-    largest magnitudes (pitch), and for each source the sum of its weights' magnitudes times those. `pitch`
-    is a multiple of the lanes, or 0 where there are no slopes.
+    last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch) and their
+    magnitudes the same way, their largest magnitudes (pitch), and for each source the sum of its weights'
+    magnitudes times those. `pitch` is a multiple of the lanes, or 0 where there are no slopes.
     """
 
     bounded: bool
@@ -71,11 +71,12 @@ class Slopes(NamedTuple):
         def room(*shape: int) -> Reals:
             return np.zeros(shape if bounded else (0,) * len(shape), kind)
 
-        wide, outgoing = room(sources, pitch), room(outputs, pitch)
+        wide, outgoing = room(sources, pitch), room(2 * outputs, pitch)
         if bounded:
             wide[:, :neurons] = hidden.weights.T
-            outgoing[:, :neurons] = layers[-1].weights
-        heaviest = np.abs(outgoing).max(axis=0, initial=0)
+            outgoing[:outputs, :neurons] = layers[-1].weights
+            outgoing[outputs:] = np.abs(outgoing[:outputs])
+        heaviest = outgoing.max(axis=0, initial=0)
         return cls(
             bounded=bounded,
             pitch=pitch,
@@ -118,5 +119,5 @@ class Slopes(NamedTuple):
         little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
         self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
         self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
-        for k, weights in enumerate(self.outgoing[:, :neurons]):
+        for k, weights in enumerate(self.outgoing[: self.effect.shape[2], :neurons]):
             self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)

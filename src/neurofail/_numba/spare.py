@@ -12,9 +12,8 @@ from neurofail._numba.bounds import MOST, bound, gather_slopes
 from neurofail._numba.lanes import at, block, fma, fma_one, inner, larger, load, spread, store
 from neurofail._numba.layers import product
 from neurofail._numba.loops import apply
-from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, value_of
+from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, golden_at, length_of, value_of
 
-_SET, _ADD = 0, 2
 # Configurations that are run without bounds after some where these did not pay.
 _PAUSE = 15 * 32
 
@@ -36,7 +35,7 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
         o = work.first[row]
         neuron = work.neuron[o]
         work.exactly[slot] = value_of(work, slot, o)
-        if work.action[o] == _SET:
+        if work.action[o] == SET:
             work.exactly[slot] -= golden[work.y[hidden - 1] + neuron * lanes + within]
         work.failed[slot] = neuron
         count += 1
@@ -65,9 +64,9 @@ def correct_lane(work: Any, i: int, b: int, within: int) -> None:
         o = work.first[row]
         neuron = work.neuron[o]
         work.exactly[slot] = value_of(work, slot, o)
-        if work.action[o] == _SET:
+        if work.action[o] == SET:
             work.exactly[slot] -= golden[work.y[hidden] + neuron * lanes + within]
-        if work.action[o] != _ADD:
+        if work.action[o] != ADD:
             work.exactly[slot] -= work.pair_y[neuron * lanes + i]
         for k in range(outputs):
             work.move[k * lanes + i] = fma_one(
@@ -158,9 +157,7 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
     work.now_bounded[2] = work.now_bounded[3] = 0
     for c in range(first, last):
         work.now[ROW] = c * work.slots
-        length = 0
-        while length < work.slots and work.rows[work.now[ROW] + length] >= 0:
-            length += 1
+        length = length_of(work, work.now[ROW])
         bound(work, c, length, at(work.upper, (c - first) * tile))
     for c in range(first, last):
         upper = at(work.upper, (c - first) * tile)

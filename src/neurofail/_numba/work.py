@@ -9,7 +9,7 @@ from neurofail._numba.lanes import at, block, gather, inner, minus
 from neurofail._numba.slopes import Slopes
 
 # What an operation does: sites.Action.
-_SET, _ADD = 0, 2
+SET, ADD = 0, 2
 
 CHAIN = 4  # partial updates kept at each layer
 RUN = 256  # configurations of a run taken together
@@ -210,6 +210,15 @@ def updated_at(work: Any, layer: int, kept: int, dense: bool, b: int) -> Any:
 
 
 @inner
+def length_of(work: Any, row: int) -> Any:
+    """How many rows a configuration has."""
+    length = 0
+    while length < work.slots and work.rows[row + length] >= 0:
+        length += 1
+    return length
+
+
+@inner
 def value_of(work: Any, slot: int, operation: int) -> Any:
     """The number that an operation uses."""
     level = work.levels[work.now[ROW] + slot] if work.drawn else 0.0
@@ -219,8 +228,8 @@ def value_of(work: Any, slot: int, operation: int) -> Any:
 @inner
 def departure(action: int, value: Any, golden: Any, before: Any) -> Any:
     """What a neuron's own failure adds to its deviation `before`, which is on its way downstream already."""
-    if action == _ADD:
+    if action == ADD:
         return value
-    if action == _SET:
+    if action == SET:
         value = minus(value, golden)
     return minus(value, before)
