@@ -11,11 +11,11 @@ int nf_supported(int isa)
 #if NF_X86
     __builtin_cpu_init();
     if (isa == NF_AVX2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi");
     if (isa == NF_AVX512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("fma");
+               __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi");
 #endif
     return 0;
 }
@@ -58,14 +58,15 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
     return NF_OK;
 }
 
-size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, int slopes)
+size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites,
+                      int most)
 {
     const nf_kernel *kernel = find(isa, bits);
-    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs, slopes) : 0;
+    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs, sites, most) : 0;
 }
 
-int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, int slopes, const void *x,
-                  void *memory)
+int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
+                  const void *x, void *memory)
 {
     const nf_kernel *kernel = find(isa, bits);
     if (!kernel)
@@ -75,8 +76,8 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
     for (int l = 0; l < layers; l++)
         if (!layer[l].weights || !layer[l].biases)
             return NF_BAD_ARGUMENT;
-    kernel->model_init(layers, layer, inputs, slopes, x, memory);
-    return NF_OK;
+    kernel->model_init(layers, layer, inputs, sites, most, x, memory);
+    return sites ? nf_sites_check(memory, sites) : NF_OK;
 }
 
 int64_t nf_model_blocks(const void *model) { return ((const nf_model *)model)->blocks; }

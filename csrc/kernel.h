@@ -26,6 +26,9 @@ typedef struct nf_packed {
     size_t y; /* golden outputs (neurons, lanes) */
 } nf_packed;
 
+/* What bounds evaluations, so that most need not be run: slopes.inc and kinks.inc. */
+enum nf_bounded { NF_UNBOUNDED_MODEL = 0, NF_SLOPES = 1, NF_KINKS = 2 };
+
 /* The golden values of a lane block, each row one real per lane: the inputs, then per layer s and y; for
  * the output layer W y alone (s); then the gaps F_k - F_class, the weights of the class, the class, and the
  * error below which it cannot change. */
@@ -46,10 +49,15 @@ typedef struct nf_model {
     nf_packed *layer;
     int64_t *order; /* by lane: its input */
     char *golden;
-    int32_t bounded;     /* whether there are slopes, and they can bound anything (slopes.inc) */
-    size_t slopes_bytes; /* of a block, or 0 where there is no room for any */
+    int32_t bounded;     /* an nf_bounded */
+    int32_t most;        /* failures of a configuration before the last hidden layer */
+    size_t slopes_bytes; /* of a block's slopes or kinks */
     char *slopes;
     const void *outgoing; /* the last hidden layer's weights again, for bounds */
+    const nf_sites *sites; /* of kinks: what they are of, by row its record or -1, and by record its row */
+    int32_t *record_of;
+    int32_t *record_row;
+    int32_t records;
 } nf_model;
 
 /* What every workspace begins with. */
@@ -62,8 +70,9 @@ typedef struct nf_desk {
 /* One instruction set and one real type. */
 typedef struct nf_kernel {
     int32_t lanes;
-    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, int slopes);
-    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, int slopes, const void *x, void *memory);
+    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most);
+    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
+                       const void *x, void *memory);
     void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);
     size_t (*workspace_bytes)(const nf_model *model, int slots);
     void (*workspace_init)(const nf_model *model, const nf_sites *sites, int slots, void *workspace);

@@ -38,7 +38,7 @@ def held_to_each(backend: str, plan: Plan, x: Array, dtype: str, most: int = 600
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("phi", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("phi", ["sigmoid", "tanh", "relu", "leaky_relu"])
 @pytest.mark.parametrize(
     "fault",
     [

@@ -116,8 +116,13 @@ class Session(AnySession):
             shape.parameters = layer.parameters
             shape.weights = _pointer("void", self._held(layer.weights))
             shape.biases = _pointer("void", self._held(layer.biases))
-        slopes = lowering.slopes_pay(plan, len(inputs))
-        what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs), slopes)
+        self._sites = self._site_table()
+        bounded = (
+            (self._sites, lowering.most_before(plan))
+            if lowering.slopes_pay(plan, len(inputs))
+            else (ffi.NULL, 0)
+        )
+        what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs), *bounded)
         size = lib.nf_model_bytes(*what)
         if not size:
             raise BackendError(f"this machine cannot run the C kernel for {isa}")
@@ -126,7 +131,6 @@ class Session(AnySession):
         _check(lib.nf_model_init(*what, _pointer("void", x), self._model), "packing the network")
         self.blocks: int = lib.nf_model_blocks(self._model)
         self.inputs = len(inputs)
-        self._sites = self._site_table()
         _check(lib.nf_sites_check(self._model, self._sites), "checking the site table")
         self._table = lowering.PlanTable.of(plan)
         # Enumeration then runs along the last hidden layer, where blocks of like inputs are soon done.

@@ -21,6 +21,11 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
+# And where the activation has a kink: multiply-adds, and failures up to which that leaves few evaluations to look at.
+_KINKS_WORK = 1400
+_KINKS_MOST = 4
+# Activations that are linear but for a kink at 0.
+_KINKED = ("relu", "leaky_relu")
 # What the tables may take: a gigabyte of float64.
 _SLOPES_REALS = 1 << 27
 
@@ -160,12 +165,35 @@ class PlanTable:
         return state
 
 
+def most_before(plan: Plan) -> int:
+    """The most neurons of the layer before the last hidden one that fail in any configuration, or somewhat
+    more.
+    """
+    stages = plan.sites.stages()
+    stage = 2 * (len(plan.net.widths) - 3)
+    return sum(
+        max(
+            (
+                sum(
+                    count
+                    for count, choice in zip(counts, block.choices, strict=True)
+                    if (stages[choice.first_row :][: block.places * choice.variants] == stage).any()
+                )
+                for counts in block.sizes
+            ),
+            default=0,
+        )
+        for block in plan.blocks
+    )
+
+
 def slopes_pay(plan: Plan, inputs: int) -> bool:
     """Whether it is worth tabulating slopes, with which most evaluations need not be run.
 
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
     output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
-    than memory has room for, and an evaluation that costs more than its bound.
+    than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by failure, and
+    for failures of that layer alone.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
@@ -173,9 +201,10 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
         return False
     if plan.count < _SLOPES_COUNT * widths[-3] or inputs * widths[-3] * widths[-1] > _SLOPES_REALS:
         return False
-    stages = plan.sites.stages()
-    return any(
-        most and (stages[choice.first_row :][: block.places * choice.variants] == 2 * hidden - 2).any()
-        for block in plan.blocks
-        for choice, most in zip(block.choices, map(max, zip(*block.sizes, strict=True)), strict=True)
-    )
+    most = most_before(plan)
+    if plan.net.activations[hidden - 1].name not in _KINKED:
+        return most > 0
+    if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST or plan.slots > most:
+        return False
+    records = int((plan.sites.stages() == 2 * hidden - 2).sum())
+    return inputs * records * (widths[-2] + 48) <= _SLOPES_REALS

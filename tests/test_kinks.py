@@ -1,0 +1,106 @@
+"""Failures before a last hidden layer of ReLUs: their kinks are looked at, and only what can matter is run.
+
+As in test_bounded.py, the oracle is the same kernel, asked for every evaluation's error, which it then runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import random_inputs, random_network
+from test_bounded import held_to_each
+
+import neurofail as nf
+from neurofail import lowering
+from neurofail.activations import Activation
+from neurofail.faults import Byzantine, Crash, StuckAt
+from neurofail.network import Network
+from neurofail.plans import Exhaustive, Sampled
+
+
+def with_last(net: Network, phi: Activation | str) -> Network:
+    """The same network, its last hidden layer's activation replaced."""
+    return Network.dense(net.weights, net.biases, [*net.activations[:-2], phi, net.activations[-1]])
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 6, 7, 12, 13])
+@pytest.mark.parametrize("width", [1, 16, 63, 65])
+def test_kinks_at_awkward_sizes(compiled: str, outputs: int, width: int) -> None:
+    net = random_network((3, 17, width, outputs), "relu", seed=outputs + width)
+    for inputs in (9, 33, 300):
+        plan = Exhaustive(net, Crash(), failures=(2, 0))
+        held_to_each(compiled, plan, random_inputs(net, inputs), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("below", [-0.5, 0.0, 0.01, 1.0, 3.0])
+def test_kinks_of_any_sharpness(compiled: str, below: float, dtype: str) -> None:
+    net = random_network((4, 20, 70, 5), "tanh", seed=1)
+    net = with_last(net, Activation("leaky_relu", alpha=below))
+    x = random_inputs(net, 150)
+    for fault in (Crash(), StuckAt(3.0), Byzantine(0.5, "own"), Byzantine(0.5, "nominal")):
+        held_to_each(compiled, Exhaustive(net, fault, failures=(2, 0)), x, dtype)
+
+
+def test_pre_activations_of_zero_are_on_either_side(compiled: str) -> None:
+    """Inputs of 0 without biases: every pre-activation is 0, or -0; and so is every output."""
+    net = with_last(random_network((4, 18, 40, 4), "identity", seed=2), "relu")
+    net = Network.dense(net.weights, None, net.activations)
+    x = random_inputs(net, 100)
+    x[::3] = 0.0
+    held_to_each(compiled, Exhaustive(net, StuckAt(0.25), failures=(2, 0)), x, "float32")
+    held_to_each(compiled, Exhaustive(net, StuckAt(-0.25), failures=(1, 0)), x, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_equal_inputs_and_tied_classes(compiled: str, dtype: str) -> None:
+    net = random_network((4, 18, 40, 4), "relu", seed=3)
+    weights = [np.round(w * 4) / 4 for w in net.weights]
+    weights[-1][1] = weights[-1][0]
+    net = Network.dense(weights, None, net.activations)
+    x = np.round(random_inputs(net, 100) * 2) / 2
+    x[50:] = x[0]
+    held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), x, dtype)
+
+
+def test_more_failures_than_the_tables_are_for_are_run(
+    compiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = random_network((4, 20, 70, 5), "relu", seed=4)
+    monkeypatch.setattr(lowering, "most_before", lambda plan: 1)
+    plan = Sampled(net, Crash(), failures=(3, 0), at_most=True, count=400, seed=1)
+    held_to_each(compiled, plan, random_inputs(net, 150), "float32")
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("large", [1e-38, 1e-20, 1e12, 1e30])
+def test_kinks_of_tiny_and_huge_weights(compiled: str, large: float, layer: int) -> None:
+    net = random_network((4, 16, 40, 5), "relu", seed=5)
+    weights = [w * (large if i == layer else 1.0) for i, w in enumerate(net.weights)]
+    net = Network.dense(weights, None, net.activations)
+    x = random_inputs(net, 130)
+    for value in (0.0, 1e3, 1e25, 3e38):
+        held_to_each(compiled, Exhaustive(net, StuckAt(value), failures=(2, 0)), x, "float32")
+
+
+def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -> None:
+    """One neuron's steps take all there are; configurations with it and another have too many, and are run."""
+    net = random_network((4, 40, 70, 5), "relu", seed=6)
+    weights = [w.copy() for w in net.weights]
+    weights[1][:, :2] *= 100
+    net = Network.dense(weights, net.biases, net.activations)
+    held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, 150), "float32")
+
+
+def test_kinks_are_for_wide_layers_and_few_failures_before_them() -> None:
+    net = random_network((4, 20, 128, 10), "relu")
+    crash = Crash()
+    assert lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 64)
+    assert lowering.slopes_pay(Sampled(net, crash, failures=(4, 0), count=1000, seed=1), 64)
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(5, 0), count=1000, seed=1), 64)
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 1), count=1000, seed=1), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 10**6)
+    narrow = random_network((4, 20, 100, 10), "relu")
+    assert not lowering.slopes_pay(Exhaustive(narrow, crash, failures=(2, 0)), 64)
+    synapses = Sampled(net, [crash, nf.SynapseCrash()], failures=[(1, 0), (0, 1, 0)], count=1000, seed=1)
+    assert not lowering.slopes_pay(synapses, 64)
