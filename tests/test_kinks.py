@@ -72,6 +72,18 @@ def test_more_failures_than_the_tables_are_for_are_run(
     held_to_each(compiled, plan, random_inputs(net, 150), "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_slopes_that_overflow_are_not_bounded(compiled: str, dtype: str) -> None:
+    """The run multiplies by the slope first, and is infinite; the outgoing weight would make it small again."""
+    steep, weight = (2.0**120, 2.0**-60) if dtype == "float32" else (2.0**1017, 2.0**-500)
+    phi = Activation("leaky_relu", alpha=steep)
+    weights = [np.ones((2, 1)), np.array([[1.0, 0.5]]), np.array([[weight], [0.0]])]
+    biases = [np.zeros(2), np.array([-1.0]), np.array([0.0, -3.0])]
+    net = Network.dense(weights, biases, ["relu", phi, "identity"], (-1, 1))
+    x = np.linspace(0, 1, 64)[:, None]
+    held_to_each(compiled, Exhaustive(net, StuckAt(-400.0), failures=(1, 0)), x, dtype)
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("large", [1e-38, 1e-20, 1e12, 1e30])
 def test_kinks_of_tiny_and_huge_weights(compiled: str, large: float, layer: int) -> None:
@@ -84,7 +96,7 @@ def test_kinks_of_tiny_and_huge_weights(compiled: str, large: float, layer: int)
 
 
 def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -> None:
-    """One neuron's steps take all there are; configurations with it and another have too many, and are run."""
+    """One neuron's steps are nearly all there are; configurations with too many are run."""
     net = random_network((4, 40, 70, 5), "relu", seed=6)
     weights = [w.copy() for w in net.weights]
     weights[1][:, :2] *= 100

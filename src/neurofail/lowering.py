@@ -21,7 +21,7 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
-# And where the activation has a kink: multiply-adds, and failures up to which that leaves few evaluations to look at.
+# And where the activation has a kink: multiply-adds, and failures up to which few evaluations are left.
 _KINKS_WORK = 1400
 _KINKS_MOST = 4
 # Activations that are linear but for a kink at 0.
@@ -192,8 +192,8 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
 
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
     output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
-    than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by failure, and
-    for failures of that layer alone.
+    than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by failure,
+    and for failures of that layer alone.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
