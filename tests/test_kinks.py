@@ -74,7 +74,7 @@ def test_more_failures_than_the_tables_are_for_are_run(
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_slopes_that_overflow_are_not_bounded(compiled: str, dtype: str) -> None:
-    """The run multiplies by the slope first, and is infinite; the outgoing weight would make it small again."""
+    """The run multiplies by the slope first, and is infinite; the outgoing weight comes too late."""
     steep, weight = (2.0**120, 2.0**-60) if dtype == "float32" else (2.0**1017, 2.0**-500)
     phi = Activation("leaky_relu", alpha=steep)
     weights = [np.ones((2, 1)), np.array([[1.0, 0.5]]), np.array([[weight], [0.0]])]

@@ -192,8 +192,8 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
 
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
     output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
-    than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by failure,
-    and for failures of that layer alone.
+    than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by
+    failure, and for failures of that layer alone.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
