@@ -27,7 +27,7 @@ typedef struct nf_packed {
 } nf_packed;
 
 /* What bounds evaluations, so that most need not be run: slopes.inc and kinks.inc. */
-enum nf_bounded { NF_UNBOUNDED_MODEL = 0, NF_SLOPES = 1, NF_KINKS = 2 };
+enum nf_bounded { NF_SLOPES = 1, NF_KINKS = 2 };
 
 /* The golden values of a lane block, each row one real per lane: the inputs, then per layer s and y; for
  * the output layer W y alone (s); then the gaps F_k - F_class, the weights of the class, the class, and the
@@ -49,7 +49,7 @@ typedef struct nf_model {
     nf_packed *layer;
     int64_t *order; /* by lane: its input */
     char *golden;
-    int32_t bounded;     /* an nf_bounded */
+    int32_t bounded;     /* an nf_bounded, or 0 */
     int32_t most;        /* failures of a configuration before the last hidden layer */
     size_t slopes_bytes; /* of a block's slopes or kinks */
     char *slopes;
