@@ -105,14 +105,15 @@ def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -
 
 
 def test_kinks_are_for_wide_layers_and_few_failures_before_them() -> None:
-    net = random_network((4, 20, 128, 10), "relu")
+    net = random_network((4, 100, 128, 10), "relu")
     crash = Crash()
     assert lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 64)
-    assert lowering.slopes_pay(Sampled(net, crash, failures=(4, 0), count=1000, seed=1), 64)
-    assert not lowering.slopes_pay(Sampled(net, crash, failures=(5, 0), count=1000, seed=1), 64)
-    assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 1), count=1000, seed=1), 64)
+    assert lowering.slopes_pay(Sampled(net, crash, failures=(4, 0), count=5000, seed=1), 64)
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(5, 0), count=5000, seed=1), 64)
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 1), count=5000, seed=1), 64)
     assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 10**6)
-    narrow = random_network((4, 20, 100, 10), "relu")
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 0), count=4000, seed=1), 64)
+    narrow = random_network((4, 100, 100, 10), "relu")
     assert not lowering.slopes_pay(Exhaustive(narrow, crash, failures=(2, 0)), 64)
-    synapses = Sampled(net, [crash, nf.SynapseCrash()], failures=[(1, 0), (0, 1, 0)], count=1000, seed=1)
+    synapses = Sampled(net, [crash, nf.SynapseCrash()], failures=[(1, 0), (0, 1, 0)], count=5000, seed=1)
     assert not lowering.slopes_pay(synapses, 64)

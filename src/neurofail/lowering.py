@@ -21,7 +21,9 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
-# And where the activation has a kink: multiply-adds, and failures up to which few evaluations are left.
+# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures up
+# to which few evaluations are left.
+_KINKS_COUNT = 48
 _KINKS_WORK = 1400
 _KINKS_MOST = 4
 # Activations that are linear but for a kink at 0.
@@ -205,6 +207,8 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     if plan.net.activations[hidden - 1].name not in _KINKED:
         return most > 0
     if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST or plan.slots > most:
+        return False
+    if plan.count < _KINKS_COUNT * widths[-3]:
         return False
     records = int((plan.sites.stages() == 2 * hidden - 2).sum())
     return inputs * records * (widths[-2] + 48) <= _SLOPES_REALS
