@@ -21,8 +21,8 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
-# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures up
-# to which few evaluations are left.
+# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures
+# up to which few evaluations are left.
 _KINKS_COUNT = 48
 _KINKS_WORK = 1400
 _KINKS_MOST = 4
