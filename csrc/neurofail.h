@@ -113,9 +113,10 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
 
 /* A model is a network packed for one instruction set together with its golden run over a set of inputs.
  * Its memory is the caller's: nf_model_bytes bytes, aligned to 64, neither moved nor changed afterwards.
- * With `sites` (sound ones, as nf_sites_check says), which it then keeps, it holds what bounds the failures of neurons of
- * the two last hidden layers, where that can be, for configurations with no more than `most` in the first of these: most
- * evaluations then need not be run to know the worst error. It pays for many configurations, and changes nothing else.
+ * With `sites` (sound ones, as nf_sites_check says), which it then keeps, it holds what bounds the failures of neurons
+ * of the two last hidden layers, where that can be, for configurations with no more than `most` in the first of these:
+ * most evaluations then need not be run to know the worst error. It pays for many configurations, and changes nothing
+ * else.
  * nf_model_bytes and nf_workspace_bytes return 0 for arguments that cannot be served. */
 size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites,
                       int most);
