@@ -95,6 +95,18 @@ def test_kinks_of_tiny_and_huge_weights(compiled: str, large: float, layer: int)
         held_to_each(compiled, Exhaustive(net, StuckAt(value), failures=(2, 0)), x, "float32")
 
 
+def test_what_is_infinite_on_the_first_inputs_is_counted_on_the_others(compiled: str) -> None:
+    """More inputs than are sifted at once, and configurations enough that some are sifted again on the later
+    ones.
+    """
+    net = random_network((4, 36, 40, 5), "relu", seed=7)
+    weights = [w * (10.0 if i == 1 else 1.0) for i, w in enumerate(net.weights)]
+    net = Network.dense(weights, net.biases, net.activations)
+    x = random_inputs(net, 300)
+    _, due = held_to_each(compiled, Exhaustive(net, StuckAt(3e38), failures=(2, 0)), x, "float32")
+    assert due > 0
+
+
 def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -> None:
     """One neuron's steps are nearly all there are; configurations with too many are run."""
     net = random_network((4, 40, 70, 5), "relu", seed=6)
