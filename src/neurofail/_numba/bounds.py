@@ -31,7 +31,6 @@ from neurofail._numba.lanes import (
 )
 from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, departure, golden_at, value_of
 
-MOST = 16  # failures before the last hidden layer up to which bounds are looked for
 TILE = 16  # blocks bounded together
 
 
@@ -61,6 +60,9 @@ def gather_slopes(work: Any) -> None:
         mean = low / 2 + high / 2
         work.mean_of[i] = mean
         work.reach_of[i] = (high / 2 - low / 2) * (1 + 8 * work.unit) + 8 * work.unit * abs(mean)
+    work.scalars[3] = 0.0
+    for b in range(first, last):
+        work.scalars[3] = max(work.scalars[3], float(work.walks[b]))
     work.scalars[0] = 0.0
     for k in range(outputs):
         size = 0.0
@@ -169,7 +171,7 @@ def look_out(work: Any) -> None:
         widest = np.maximum(widest, circle)
     few = 2.0 * failures + 64
     many = few + 2 * work.neurons[work.layers - 1]
-    slack = work.unit * (many * moved + few * work.scalars[0]) + work.faint
+    slack = work.unit * (many * moved + few * work.scalars[0] + work.scalars[3]) + work.faint
     work.scalars[1] = radius * (1 + 2.0**-10) + slack
     if not moved + work.scalars[0] <= work.wild:
         work.scalars[1] = np.inf

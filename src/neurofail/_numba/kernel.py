@@ -229,6 +229,7 @@ def run_each(work: Any, first: int, last: int, c: int, count: int) -> None:
 def run(
     model: Any,
     slopes: Any,
+    kinks: Any,
     sites: Any,
     desk: Any,
     bounds: Any,
@@ -238,7 +239,7 @@ def run(
     last: int,
 ) -> None:
     """The golden run of blocks first .. last - 1, or the evaluation of the task's configurations on them."""
-    work = work_of((model, slopes, sites, desk, bounds, task))
+    work = work_of((model, slopes, kinks, sites, desk, bounds, task))
     if golden:
         golden_run(work, first, last)
         return

@@ -16,6 +16,7 @@ from neurofail import lowering
 from neurofail._numba import plans, work
 from neurofail._numba.bounds import TILE
 from neurofail._numba.kernel import run
+from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import HEIGHT, block_size
 from neurofail._numba.slopes import Slopes
 from neurofail.plans import Plan
@@ -99,6 +100,7 @@ class Session(AnySession):
         layers = lowering.layers(plan.net, self._dtype)
         self._model = self._pack(layers)
         self._slopes = Slopes.of(layers, self.blocks, self._lanes, lowering.slopes_pay(plan, len(inputs)))
+        self._kinks = Kinks.of(layers, sites, self._slopes, lowering.most_before(plan))
         with _explained():
             # Nothing yet; but it compiles, or loads what was compiled before.
             self.golden(0, 0)
@@ -163,18 +165,27 @@ class Session(AnySession):
             blocks[b, : x.size] = x.T.ravel()
         task = self._task(np.empty((0, self._table.slots), np.int32), None, Records.empty(0))
         desk, bounds = self.desk()
-        _run(self._model, self._slopes, self._sites, desk, bounds, task, True, first, last)
+        _run(self._model, self._slopes, self._kinks, self._sites, desk, bounds, task, True, first, last)
         for b in range(first, last if self._slopes.bounded else first):
-            self._slopes.tabulate(b, *self._last_layers(blocks[b]))
+            before, s, y, gaps, category = self._last_layers(blocks[b])
+            if self._slopes.kinked:
+                self._kinks.tabulate(self._slopes, b, before, s, y, gaps, category[0])
+            else:
+                self._slopes.tabulate(b, before, s, y)
 
     def _last_layers(self, block: Reals) -> Iterator[Reals]:
-        """Of a block's golden run: the outputs of the layer before the last hidden one, and that one's s
-        and y.
+        """Of a block's golden run: the outputs of the layer before the last hidden one, that one's s and y,
+        and the gaps and the class of the outputs.
         """
         model, hidden = self._model, self._model.layers - 1
-        for layer, start in ((hidden - 1, model.y), (hidden, model.s), (hidden, model.y)):
-            size = model.neurons[layer] * self._lanes
-            yield block[start[layer] : start[layer] + size].reshape(-1, self._lanes)
+        for start, size in (
+            (model.y[hidden - 1], model.neurons[hidden - 1]),
+            (model.s[hidden], model.neurons[hidden]),
+            (model.y[hidden], model.neurons[hidden]),
+            (model.gap, model.neurons[hidden + 1]),
+            (model.category, 1),
+        ):
+            yield block[start : start + size * self._lanes].reshape(-1, self._lanes)
 
     def rows(self, start: int, count: int) -> tuple[Rows, Array | None]:
         """The site rows (count, slots) of successive configurations, and their levels where drawn."""
@@ -211,7 +222,7 @@ class Session(AnySession):
         pair_of, pair_lane, pair_judged = np.zeros((3, lanes), np.int64)
         return work.Bounds(
             now_bounded=np.zeros(7, np.int64),
-            scalars=np.zeros(3),
+            scalars=np.zeros(4),
             failed=failed,
             how=how,
             exactly=exactly,
@@ -315,7 +326,7 @@ class Session(AnySession):
         """The worst error and the outcomes of each configuration on input blocks first .. last - 1."""
         records = Records.empty(len(rows), self.inputs if each else None)
         task = self._task(rows, levels, records)
-        _run(self._model, self._slopes, self._sites, *desk, task, False, first, last)
+        _run(self._model, self._slopes, self._kinks, self._sites, *desk, task, False, first, last)
         return records
 
     def tally(self, records: Records, epsilon: float) -> Totals:

@@ -14,8 +14,11 @@ from neurofail.activations import Activation
 
 Reals = npt.NDArray[Any]
 
+MOST = 16  # failures before the last hidden layer up to which bounds are looked for
 # Outputs up to which, as in csrc, there are bounds.
 _OUTPUTS = 12
+# The activations that are linear but for a kink at 0.
+_KINKED = tuple(Activation(name).code for name in ("relu", "leaky_relu"))
 
 
 class Slopes(NamedTuple):
@@ -24,10 +27,12 @@ class Slopes(NamedTuple):
     derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
     last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch) and their
     magnitudes the same way, their largest magnitudes (pitch), and for each source the sum of its weights'
-    magnitudes times those. `pitch` is a multiple of the lanes, or 0 where there are no slopes.
+    magnitudes times those; and by block how far an output's sum walks. `pitch` is a multiple of the lanes, or
+    0 where nothing is bounded. Where the activation has a kink (kinks.py), there are no derivatives.
     """
 
     bounded: bool
+    kinked: bool
     pitch: int
     steepest: float
     third: float
@@ -46,6 +51,7 @@ class Slopes(NamedTuple):
     outgoing: Reals
     heaviest: Reals
     mass: Reals
+    walks: Reals
 
     @classmethod
     def of(cls, layers: list[lowering.Layer], blocks: int, lanes: int, wanted: bool) -> Slopes:
@@ -56,20 +62,25 @@ class Slopes(NamedTuple):
         outputs, neurons = layers[-1].weights.shape
         sources = hidden.weights.shape[1]
         code = hidden.activation
-        sigmoid = code == Activation("sigmoid").code
+        sigmoid, kinked = code == Activation("sigmoid").code, code in _KINKED
+        below = abs(hidden.parameters[0]) if code == Activation("leaky_relu").code else 0.0
+        steepest = 0.25 if sigmoid else max(1.0, below)
         # Beyond this no weight or deviation is bounded: csrc/slopes.inc.
         tame = 2.0**10 if single else 2.0**64
         bounded = (
             wanted
             and len(layers) > 2
             and outputs <= _OUTPUTS
-            and (sigmoid or code == Activation("tanh").code)
-            and max(float(np.abs(layer.weights).max()) for layer in layers[-2:]) <= tame
+            and (sigmoid or kinked or code == Activation("tanh").code)
+            and max(steepest, *(float(np.abs(layer.weights).max()) for layer in layers[-2:])) <= tame
         )
         pitch = -(-neurons // lanes) * lanes if bounded else 0
 
         def room(*shape: int) -> Reals:
             return np.zeros(shape if bounded else (0,) * len(shape), kind)
+
+        def slope_room(*shape: int) -> Reals:
+            return room(*shape) if not kinked else np.zeros((0,) * len(shape), kind)
 
         wide, outgoing = room(sources, pitch), room(2 * outputs, pitch)
         if bounded:
@@ -79,24 +90,26 @@ class Slopes(NamedTuple):
         heaviest = outgoing.max(axis=0, initial=0)
         return cls(
             bounded=bounded,
+            kinked=bounded and kinked,
             pitch=pitch,
-            steepest=0.25 if sigmoid else 1.0,
+            steepest=steepest,
             third=0.125 if sigmoid else 2.0,
             faint=2.0**-60 if single else 2.0**-600,
             tame=tame,
             wild=2.0**124 if single else 2.0**1020,
-            effect=room(blocks, sources, outputs, lanes),
-            slope=room(blocks, neurons, lanes),
+            effect=slope_room(blocks, sources, outputs, lanes),
+            slope=slope_room(blocks, neurons, lanes),
             sums=room(blocks, lanes, pitch),
-            least=room(blocks, pitch),
-            most_bent=room(blocks, pitch),
-            sizes=room(blocks, pitch),
-            lowest=room(blocks, sources),
-            highest=room(blocks, sources),
+            least=slope_room(blocks, pitch),
+            most_bent=slope_room(blocks, pitch),
+            sizes=slope_room(blocks, pitch),
+            lowest=slope_room(blocks, sources),
+            highest=slope_room(blocks, sources),
             wide=wide,
             outgoing=outgoing,
             heaviest=heaviest,
             mass=np.abs(wide) @ heaviest,
+            walks=slope_room(blocks),
         )
 
     def tabulate(self, b: int, before: Reals, s: Reals, y: Reals) -> None:
@@ -118,6 +131,16 @@ class Slopes(NamedTuple):
         # More than a flush to zero costs an activation.
         little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
         self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
+        self.walks[b] = walk(self, y)
         self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
         for k, weights in enumerate(self.outgoing[: self.effect.shape[2], :neurons]):
             self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
+
+
+def walk(slopes: Slopes, y: Reals) -> float:
+    """The magnitudes of the partial sums that an output goes through, added up, where they are most; `y`
+    are the last hidden layer's outputs (neurons, lanes). Beyond all bounds where one is NaN.
+    """
+    weights = slopes.outgoing[: len(slopes.outgoing) // 2, : len(y)]
+    most = max(float(np.abs(np.cumsum(w[:, None] * y, axis=0)).sum(axis=0).max()) for w in weights)
+    return most if most == most else np.inf

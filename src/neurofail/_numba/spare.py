@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from neurofail._numba.bounds import MOST, bound, gather_slopes
+from neurofail._numba.bounds import bound, gather_slopes
 from neurofail._numba.lanes import at, block, fma, fma_one, inner, larger, load, spread, store
 from neurofail._numba.layers import product
 from neurofail._numba.loops import apply
+from neurofail._numba.sift import sift, sifted
+from neurofail._numba.slopes import MOST
 from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, golden_at, length_of, value_of
 
 # Configurations that are run without bounds after some where these did not pay.
@@ -158,7 +160,11 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
     for c in range(first, last):
         work.now[ROW] = c * work.slots
         length = length_of(work, work.now[ROW])
-        bound(work, c, length, at(work.upper, (c - first) * tile))
+        upper = at(work.upper, (c - first) * tile)
+        if work.kinked:
+            sift(work, c, length, upper)
+        else:
+            bound(work, c, length, upper)
     for c in range(first, last):
         upper = at(work.upper, (c - first) * tile)
         most = 0.0
@@ -177,6 +183,8 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
 @inner
 def boundable(work: Any, c: int) -> Any:
     """Whether bounds can spare a configuration something."""
+    if work.kinked:
+        return sifted(work, c)
     hidden = work.layers - 1
     before = 0
     for slot in range(work.slots):
@@ -210,7 +218,8 @@ def run_tile(work: Any, first: int, last: int, c: int, end: int) -> None:
     work.now[FIRST], work.now[BLOCKS] = first, last - first
     if work.now_bounded[5] != first or work.now_bounded[6] != last:
         work.now_bounded[5], work.now_bounded[6] = first, last
-        gather_slopes(work)
+        if not work.kinked:
+            gather_slopes(work)
     ran = run_bounded(work, c, end)
     # An evaluation in a lane of its own costs about twice what it costs among its neighbours.
     if ran * 3 > (end - c) * (last - first) * block(work.room):

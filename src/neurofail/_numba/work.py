@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, NamedTuple
 
+from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import at, block, gather, inner, minus
 from neurofail._numba.slopes import Slopes
 
@@ -111,7 +112,7 @@ class Bounds(NamedTuple):
     now_bounded: of the configuration at hand the failures before the last hidden layer, and all;
     evaluations that wait; those that were run; configurations to run without bounds, for they did not pay;
     the tile's first block and the one past its last. scalars: the magnitude of the outputs' terms together;
-    of the configuration at hand, its radius and the factor of |e|^2.
+    of the configuration at hand, its radius and the factor of |e|^2; how far the outputs' sums walk.
     """
 
     now_bounded: Any
@@ -164,7 +165,8 @@ class Task(NamedTuple):
 
 
 # All of the above, with pointers for arrays.
-_FIELDS = (*Model._fields, *Slopes._fields, *Sites._fields, *Desk._fields, *Bounds._fields, *Task._fields)
+_PARTS = (Model, Slopes, Kinks, Sites, Desk, Bounds, Task)
+_FIELDS = [field for part in _PARTS for field in part._fields]
 Work: Any = namedtuple("Work", _FIELDS)  # type: ignore[misc]  # mypy wants the names spelt out
 work_of = gather(Work)
 
