@@ -75,7 +75,7 @@ class Kinks(NamedTuple):
 
     def _settle(self, slopes: Slopes, b: int, s: Reals, y: Reals, gaps: Reals, classes: Reals) -> None:
         neurons, outputs = len(y), len(gaps)
-        slopes.sums[b, :, :neurons] = s.T
+        slopes.turn(b, s, y)
         self.gaps[b] = np.where(np.arange(outputs)[:, None] == classes, -np.inf, gaps)
         little = 2.0**-100 if y.itemsize == 4 else 2.0**-900
         size = np.abs(y) + y.dtype.type(slopes.steepest) * np.abs(s) + y.dtype.type(little)

@@ -244,7 +244,6 @@ class Session(AnySession):
             e=room(max(slots, 1) * lanes),
             move=room(outputs * lanes),
             upper=room(lanes * min(TILE, self.blocks) * lanes),
-            pair_s=room(neurons * lanes),
             pair_y=room(neurons * lanes),
             pair_of=pair_of,
             pair_lane=pair_lane,

@@ -23,8 +23,8 @@ _KINKED = tuple(Activation(name).code for name in ("relu", "leaky_relu"))
 
 class Slopes(NamedTuple):
     """By block: `effect` (sources, outputs, lanes), the `slope` of the last hidden layer's activation
-    (neurons, lanes), its pre-activations `sums` lane by lane (lanes, pitch), the range of its second
-    derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
+    (neurons, lanes), its pre-activations `sums` and outputs `outs` lane by lane (lanes, pitch), the range of
+    its second derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
     last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch) and their
     magnitudes the same way, their largest magnitudes (pitch), and for each source the sum of its weights'
     magnitudes times those; and by block how far an output's sum walks. `pitch` is a multiple of the lanes, or
@@ -42,6 +42,7 @@ class Slopes(NamedTuple):
     effect: Reals
     slope: Reals
     sums: Reals
+    outs: Reals
     least: Reals
     most_bent: Reals
     sizes: Reals
@@ -100,6 +101,7 @@ class Slopes(NamedTuple):
             effect=slope_room(blocks, sources, outputs, lanes),
             slope=slope_room(blocks, neurons, lanes),
             sums=room(blocks, lanes, pitch),
+            outs=room(blocks, lanes, pitch),
             least=slope_room(blocks, pitch),
             most_bent=slope_room(blocks, pitch),
             sizes=slope_room(blocks, pitch),
@@ -111,6 +113,10 @@ class Slopes(NamedTuple):
             mass=np.abs(wide) @ heaviest,
             walks=slope_room(blocks),
         )
+
+    def turn(self, b: int, s: Reals, y: Reals) -> None:
+        """Of block b, what evaluations in lanes of their own start from: see `tabulate`."""
+        self.sums[b, :, : len(s)], self.outs[b, :, : len(y)] = s.T, y.T
 
     def tabulate(self, b: int, before: Reals, s: Reals, y: Reals) -> None:
         """Of block b: from the outputs of the layer before, and the last hidden layer's s and y, each by
@@ -125,7 +131,7 @@ class Slopes(NamedTuple):
         slope = y * (1 - y) if sigmoid else 1 - y * y
         bend = slope * (1 - 2 * y if sigmoid else -2 * y)
         self.slope[b] = slope
-        self.sums[b, :, :neurons] = s.T
+        self.turn(b, s, y)
         self.least[b, :neurons] = bend.min(axis=1)
         self.most_bent[b, :neurons] = bend.max(axis=1)
         # More than a flush to zero costs an activation.

@@ -9,7 +9,24 @@ from typing import Any
 import numpy as np
 
 from neurofail._numba.bounds import bound, gather_slopes
-from neurofail._numba.lanes import at, block, fma, fma_one, inner, larger, load, spread, store
+from neurofail._numba.lanes import (
+    at,
+    block,
+    choose,
+    equal,
+    first_one,
+    fma,
+    fma_one,
+    greater,
+    higher,
+    highest,
+    inner,
+    larger,
+    less,
+    load,
+    spread,
+    store,
+)
 from neurofail._numba.layers import product
 from neurofail._numba.loops import apply
 from neurofail._numba.sift import sift, sifted
@@ -22,13 +39,14 @@ _PAUSE = 15 * 32
 
 @inner
 def strike_lane(work: Any, i: int, b: int, within: int) -> None:
-    """The pre-activations of the last hidden layer of the evaluation in lane i, whose configuration is at
-    hand.
+    """The deviations of the last hidden layer of the evaluation in lane i, whose configuration is at hand:
+    made neuron beside neuron.
     """
     lanes, pitch = block(work.room), work.pitch
     hidden = work.layers - 1
     golden = golden_at(work, b)
-    base = at(work.sums, ((work.now[FIRST] + b) * lanes + within) * pitch)
+    row = ((work.now[FIRST] + b) * lanes + within) * pitch
+    base, zero = at(work.sums, row), work.weights
     count = 0
     for slot in range(work.slots):
         row = work.rows[work.now[ROW] + slot]
@@ -46,9 +64,21 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
         for t in range(count):
             s = fma(load(work.wide, work.failed[t] * pitch + j), spread(work.room, work.exactly[t]), s)
         store(work.product_of, j, s)
+    apply(
+        work.activation[hidden],
+        work.a[hidden],
+        work.b[hidden],
+        pitch // lanes,
+        work.product_of,
+        zero,
+        0,
+        zero,
+        at(work.outs, row),
+        lanes,
+        work.product_of,
+    )
     for j in range(work.neurons[hidden]):
-        work.pair_s[j * lanes + i] = work.product_of[j]
-        work.pair_y[j * lanes + i] = golden[work.y[hidden] + j * lanes + within]
+        work.pair_y[j * lanes + i] = work.product_of[j]
 
 
 @inner
@@ -96,27 +126,13 @@ def record(work: Any, c: int, i: int, b: int, within: int, worst: float, judge: 
 @inner
 def flush(work: Any) -> None:
     """Runs the evaluations that wait, each in a lane of its own."""
-    lanes, hidden, count = block(work.room), work.layers - 1, work.now_bounded[2]
+    lanes, count = block(work.room), work.now_bounded[2]
     if not count:
         return
     for i in range(count):
         work.now[ROW] = work.pair_of[i] * work.slots
         strike_lane(work, i, work.pair_lane[i] // lanes, work.pair_lane[i] % lanes)
-    zero = work.weights
-    apply(
-        work.activation[hidden],
-        work.a[hidden],
-        work.b[hidden],
-        work.neurons[hidden],
-        work.pair_s,
-        zero,
-        0,
-        zero,
-        work.pair_y,
-        lanes,
-        work.pair_y,
-    )
-    product(work, work.layers, 1, work.pair_y, 0, zero, 0, 0, work.move)
+    product(work, work.layers, 1, work.pair_y, 0, work.weights, 0, 0, work.move)
     for i in range(count):
         work.now[ROW] = work.pair_of[i] * work.slots
         correct_lane(work, i, work.pair_lane[i] // lanes, work.pair_lane[i] % lanes)
@@ -137,11 +153,15 @@ def admit(work: Any, c: int, upper: Any, most: float, first: bool) -> None:
     `first`, one that can be `most`. None is queued twice.
     """
     lanes = block(work.room)
-    for lane in range(work.now[BLOCKS] * lanes):
-        here = upper[lane]
-        if (here == most) if first else (here > most or here == np.inf):
+    for top in range(0, work.now[BLOCKS] * lanes, lanes):
+        here = load(upper, top)
+        over = equal(here, most) if first else greater(here, most) | equal(here, np.inf)
+        while over:
+            lane = top + first_one(over)
+            over &= over - np.uint64(1)
             count = work.now_bounded[2]
-            work.pair_of[count], work.pair_lane[count], work.pair_judged[count] = c, lane, here == np.inf
+            work.pair_of[count], work.pair_lane[count] = c, lane
+            work.pair_judged[count] = upper[lane] == np.inf
             work.now_bounded[2] = count + 1
             upper[lane] = -1.0
             if count + 1 == lanes:
@@ -167,10 +187,11 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
             bound(work, c, length, upper)
     for c in range(first, last):
         upper = at(work.upper, (c - first) * tile)
-        most = 0.0
-        for lane in range(tile):
-            here = float(upper[lane])
-            most = max(most, here if here < np.inf else 0.0)
+        known = load(work.weights, 0)
+        for top in range(0, tile, block(work.room)):
+            here = load(upper, top)
+            known = higher(known, choose(less(here, np.inf), here, known))
+        most = float(highest(known))
         if most > work.errors[c]:
             admit(work, c, upper, most, True)
     flush(work)

@@ -138,7 +138,6 @@ class Bounds(NamedTuple):
     e: Any
     move: Any
     upper: Any
-    pair_s: Any
     pair_y: Any
     pair_of: Any
     pair_lane: Any
