@@ -23,7 +23,7 @@ _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
 # And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures
 # up to which few evaluations are left.
-_KINKS_COUNT = 48
+_KINKS_COUNT = 16
 _KINKS_WORK = 1400
 _KINKS_MOST = 4
 # Activations that are linear but for a kink at 0.
@@ -211,4 +211,4 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     if plan.count < _KINKS_COUNT * widths[-3]:
         return False
     records = int((plan.sites.stages() == 2 * hidden - 2).sum())
-    return inputs * records * (widths[-2] + 48) <= _SLOPES_REALS
+    return inputs * records * (4 * widths[-1] + 16) <= _SLOPES_REALS

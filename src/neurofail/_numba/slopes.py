@@ -24,11 +24,12 @@ _KINKED = tuple(Activation(name).code for name in ("relu", "leaky_relu"))
 class Slopes(NamedTuple):
     """By block: `effect` (sources, outputs, lanes), the `slope` of the last hidden layer's activation
     (neurons, lanes), its pre-activations `sums` and outputs `outs` lane by lane (lanes, pitch), the range of
-    its second derivative and its `sizes` (pitch), and the range of the outputs of the layer before (sources). Then the
-    last hidden layer's weights by source (sources, pitch), the output layer's (outputs, pitch) and their
-    magnitudes the same way, their largest magnitudes (pitch), and for each source the sum of its weights'
-    magnitudes times those; and by block how far an output's sum walks. `pitch` is a multiple of the lanes, or
-    0 where nothing is bounded. Where the activation has a kink (kinks.py), there are no derivatives.
+    its second derivative and its `sizes` (pitch), and the range of the outputs of the layer before
+    (sources). Then the last hidden layer's weights by source (sources, pitch), the output layer's (outputs,
+    pitch) and their magnitudes the same way, their largest magnitudes (pitch), and for each source the sum of
+    its weights' magnitudes times those; and by block how far an output's sum walks. `pitch` is a multiple of
+    the lanes, or 0 where nothing is bounded. Where the activation has a kink (kinks.py), there are no
+    derivatives.
     """
 
     bounded: bool

@@ -45,8 +45,7 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
     lanes, pitch = block(work.room), work.pitch
     hidden = work.layers - 1
     golden = golden_at(work, b)
-    row = ((work.now[FIRST] + b) * lanes + within) * pitch
-    base, zero = at(work.sums, row), work.weights
+    here, zero = ((work.now[FIRST] + b) * lanes + within) * pitch, work.weights
     count = 0
     for slot in range(work.slots):
         row = work.rows[work.now[ROW] + slot]
@@ -60,7 +59,7 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
         work.failed[slot] = neuron
         count += 1
     for j in range(0, pitch, lanes):
-        s = load(base, j)
+        s = load(work.sums, here + j)
         for t in range(count):
             s = fma(load(work.wide, work.failed[t] * pitch + j), spread(work.room, work.exactly[t]), s)
         store(work.product_of, j, s)
@@ -73,7 +72,7 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
         zero,
         0,
         zero,
-        at(work.outs, row),
+        at(work.outs, here),
         lanes,
         work.product_of,
     )
