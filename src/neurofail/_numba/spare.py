@@ -147,26 +147,58 @@ def flush(work: Any) -> None:
 
 
 @inner
-def admit(work: Any, c: int, upper: Any, most: float, first: bool) -> None:
-    """Queues those inputs of configuration c whose error can exceed `most` or is not bounded, or, with
-    `first`, one that can be `most`. None is queued twice.
+def wait(work: Any, c: int, lane: int, judged: bool) -> None:
+    """Queues configuration c on a lane of the tile."""
+    count = work.now_bounded[2]
+    work.pair_of[count], work.pair_lane[count], work.pair_judged[count] = c, lane, judged
+    work.now_bounded[2] = count + 1
+    if count + 1 == block(work.room):
+        flush(work)
+
+
+@inner
+def admit_foremost(work: Any, c: int, upper: Any) -> None:
+    """Queues an input of configuration c whose error can be the largest bound there is, where that is more
+    than its error so far.
     """
+    lanes = block(work.room)
+    tile = work.now[BLOCKS] * lanes
+    most = load(work.weights, 0)
+    for top in range(0, tile, lanes):
+        here = load(upper, top)
+        most = higher(most, choose(less(here, np.inf), here, most))
+    highest_of = float(highest(most))
+    if not highest_of > work.errors[c]:
+        return
+    top = 0
+    while not equal(load(upper, top), highest_of):
+        top += lanes
+    lane = top + first_one(equal(load(upper, top), highest_of))
+    upper[lane] = -1.0
+    wait(work, c, lane, False)
+
+
+@inner
+def admit_unbounded(work: Any, c: int, upper: Any) -> None:
+    """Queues those that nothing bounds."""
+    lanes = block(work.room)
+    for top in range(0, work.now[BLOCKS] * lanes, lanes):
+        over = equal(load(upper, top), np.inf)
+        while over:
+            wait(work, c, top + first_one(over), True)
+            over &= over - np.uint64(1)
+
+
+@inner
+def admit_rest(work: Any, c: int, upper: Any) -> None:
+    """Queues the others whose error can exceed what it is so far."""
     lanes = block(work.room)
     for top in range(0, work.now[BLOCKS] * lanes, lanes):
         here = load(upper, top)
-        over = equal(here, most) if first else greater(here, most) | equal(here, np.inf)
+        over = greater(here, work.errors[c]) & less(here, np.inf)
         while over:
-            lane = top + first_one(over)
+            wait(work, c, top + first_one(over), False)
             over &= over - np.uint64(1)
-            count = work.now_bounded[2]
-            work.pair_of[count], work.pair_lane[count] = c, lane
-            work.pair_judged[count] = upper[lane] == np.inf
-            work.now_bounded[2] = count + 1
-            upper[lane] = -1.0
-            if count + 1 == lanes:
-                flush(work)
-            if first:
-                return
 
 
 @inner
@@ -185,17 +217,12 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
         else:
             bound(work, c, length, upper)
     for c in range(first, last):
-        upper = at(work.upper, (c - first) * tile)
-        known = load(work.weights, 0)
-        for top in range(0, tile, block(work.room)):
-            here = load(upper, top)
-            known = higher(known, choose(less(here, np.inf), here, known))
-        most = float(highest(known))
-        if most > work.errors[c]:
-            admit(work, c, upper, most, True)
+        admit_foremost(work, c, at(work.upper, (c - first) * tile))
+    for c in range(first, last):
+        admit_unbounded(work, c, at(work.upper, (c - first) * tile))
     flush(work)
     for c in range(first, last):
-        admit(work, c, at(work.upper, (c - first) * tile), work.errors[c], False)
+        admit_rest(work, c, at(work.upper, (c - first) * tile))
     flush(work)
     return work.now_bounded[3]
 
