@@ -46,6 +46,34 @@ static int fits(int layers, const nf_layer *layer, int64_t inputs)
     return 1;
 }
 
+/* Every operation that a row can name points inside the model, whose layers have `neurons`, `step` bytes apart. */
+static int sound(const nf_sites *sites, int layers, int inputs, const int32_t *neurons, size_t step)
+{
+    for (int64_t r = 0; r < sites->rows; r++) {
+        const int stage = sites->stage[r], l = (stage + 1) / 2, synapse = stage % 2;
+        const int64_t first = sites->first[r], last = sites->first[r + 1];
+        if (l < 1 || l > layers || (!synapse && l == layers))
+            return 0;
+        if (first < 0 || last < first + 1 || (!synapse && last > first + 1))
+            return 0;
+        const char *width = (const char *)neurons + (size_t)(l - 1) * step;
+        const int here = *(const int32_t *)width, before = l > 1 ? *(const int32_t *)(width - step) : inputs;
+        for (int64_t o = first; o < last; o++)
+            if (sites->neuron[o] < 0 || sites->neuron[o] >= here || (sites->action[o] == NF_SYNAPSE) != synapse ||
+                sites->action[o] < NF_SET || sites->action[o] > NF_SYNAPSE ||
+                (synapse && (sites->source[o] < 0 || sites->source[o] >= before)))
+                return 0;
+    }
+    return 1;
+}
+
+/* What a model can be made of. */
+static int makes_sense(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites)
+{
+    return fits(layers, layer, inputs) &&
+           (!sites || sound(sites, layers, layer[0].inputs, &layer[0].neurons, sizeof *layer));
+}
+
 int nf_activate(int isa, int bits, int activation, const double *parameters, int64_t n, const void *in,
                 void *out)
 {
@@ -62,7 +90,9 @@ size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int6
                       int most)
 {
     const nf_kernel *kernel = find(isa, bits);
-    return kernel && fits(layers, layer, inputs) ? kernel->model_bytes(layers, layer, inputs, sites, most) : 0;
+    return kernel && makes_sense(layers, layer, inputs, sites)
+               ? kernel->model_bytes(layers, layer, inputs, sites, most)
+               : 0;
 }
 
 int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
@@ -71,13 +101,13 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
     const nf_kernel *kernel = find(isa, bits);
     if (!kernel)
         return NF_NO_ISA;
-    if (!fits(layers, layer, inputs) || !x || !memory || (uintptr_t)memory % 64)
+    if (!makes_sense(layers, layer, inputs, sites) || !x || !memory || (uintptr_t)memory % 64)
         return NF_BAD_ARGUMENT;
     for (int l = 0; l < layers; l++)
         if (!layer[l].weights || !layer[l].biases)
             return NF_BAD_ARGUMENT;
     kernel->model_init(layers, layer, inputs, sites, most, x, memory);
-    return sites ? nf_sites_check(memory, sites) : NF_OK;
+    return NF_OK;
 }
 
 int64_t nf_model_blocks(const void *model) { return ((const nf_model *)model)->blocks; }
@@ -91,28 +121,12 @@ int nf_model_golden(void *memory, int64_t first, int64_t last, int arrange)
     return NF_OK;
 }
 
-/* Every operation that a row can name points inside the model. */
-static int sound(const nf_model *model, const nf_sites *sites)
+int nf_sites_check(const void *memory, const nf_sites *sites)
 {
-    for (int64_t r = 0; r < sites->rows; r++) {
-        int stage = sites->stage[r], l = (stage + 1) / 2, synapse = stage % 2;
-        if (l < 1 || l > model->layers || (!synapse && l == model->layers))
-            return 0;
-        if (sites->first[r + 1] < sites->first[r] + 1 || (!synapse && sites->first[r + 1] > sites->first[r] + 1))
-            return 0;
-        for (int64_t o = sites->first[r]; o < sites->first[r + 1]; o++)
-            if (sites->neuron[o] < 0 || sites->neuron[o] >= model->layer[l].neurons ||
-                (sites->action[o] == NF_SYNAPSE) != synapse || sites->action[o] < NF_SET ||
-                sites->action[o] > NF_SYNAPSE ||
-                (synapse && (sites->source[o] < 0 || sites->source[o] >= model->layer[l].inputs)))
-                return 0;
-    }
-    return 1;
-}
-
-int nf_sites_check(const void *model, const nf_sites *sites)
-{
-    return model && sites && sound(model, sites) ? NF_OK : NF_BAD_ARGUMENT;
+    const nf_model *model = memory;
+    const int good = model && sites && sound(sites, model->layers, model->layer[1].inputs, &model->layer[1].neurons,
+                                             sizeof *model->layer);
+    return good ? NF_OK : NF_BAD_ARGUMENT;
 }
 
 size_t nf_workspace_bytes(const void *memory, int slots)
@@ -125,6 +139,8 @@ int nf_workspace_init(const void *memory, const nf_sites *sites, int slots, void
 {
     const nf_model *model = memory;
     if (!model || !sites || slots < 0 || !workspace || (uintptr_t)workspace % 64)
+        return NF_BAD_ARGUMENT;
+    if (model->sites && model->sites != sites)
         return NF_BAD_ARGUMENT;
     find(model->isa, model->bits)->workspace_init(model, sites, slots, workspace);
     return NF_OK;

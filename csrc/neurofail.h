@@ -113,10 +113,10 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
 
 /* A model is a network packed for one instruction set together with its golden run over a set of inputs.
  * Its memory is the caller's: nf_model_bytes bytes, aligned to 64, neither moved nor changed afterwards.
- * With `sites` (sound ones, as nf_sites_check says), which it then keeps, it holds what bounds the failures of neurons
- * of the two last hidden layers, where that can be, for configurations with no more than `most` in the first of these:
- * most evaluations then need not be run to know the worst error. It pays for many configurations, and changes nothing
- * else.
+ * With `sites`, whose rows must point inside the model, and which it then keeps, it holds what bounds the failures of
+ * neurons of the two last hidden layers, where that can be, for configurations with no more than `most` in the first of
+ * these: most evaluations then need not be run to know the worst error. It pays for many configurations, and changes
+ * nothing else.
  * nf_model_bytes and nf_workspace_bytes return 0 for arguments that cannot be served. */
 size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites,
                       int most);
@@ -136,8 +136,8 @@ int nf_model_golden(void *model, int64_t first, int64_t last, int arrange);
 int nf_sites_check(const void *model, const nf_sites *sites);
 
 /* One thread's working memory, nf_workspace_bytes bytes, aligned to 64, for configurations of up to `slots` rows of a
- * checked table. It is for this model (whose golden run is made) and this table as they are, and remembers what one
- * call found out for the next. */
+ * checked table: the model's own, if it was made with one. It is for this model (whose golden run is made) and this
+ * table as they are, and remembers what one call found out for the next. */
 size_t nf_workspace_bytes(const void *model, int slots);
 int nf_workspace_init(const void *model, const nf_sites *sites, int slots, void *workspace);
 

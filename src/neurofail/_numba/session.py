@@ -99,8 +99,9 @@ class Session(AnySession):
         self._plans = plans.table_of(self._table, sites.stage)
         layers = lowering.layers(plan.net, self._dtype)
         self._model = self._pack(layers)
-        self._slopes = Slopes.of(layers, self.blocks, self._lanes, lowering.slopes_pay(plan, len(inputs)))
-        self._kinks = Kinks.of(layers, sites, self._slopes, lowering.most_before(plan))
+        most, wanted = lowering.most_before(plan), lowering.slopes_pay(plan, len(inputs))
+        self._slopes = Slopes.of(layers, self.blocks, self._lanes, wanted, most)
+        self._kinks = Kinks.of(layers, sites, self._slopes, most)
         with _explained():
             # Nothing yet; but it compiles, or loads what was compiled before.
             self.golden(0, 0)

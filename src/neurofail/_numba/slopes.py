@@ -56,8 +56,10 @@ class Slopes(NamedTuple):
     walks: Reals
 
     @classmethod
-    def of(cls, layers: list[lowering.Layer], blocks: int, lanes: int, wanted: bool) -> Slopes:
-        """Room for the slopes of so many blocks, where they are wanted and can be."""
+    def of(cls, layers: list[lowering.Layer], blocks: int, lanes: int, wanted: bool, most: int) -> Slopes:
+        """Room for the slopes of so many blocks, where they are wanted and can be; kinks are for up to `most`
+        failures.
+        """
         kind = layers[-1].weights.dtype
         single = kind.itemsize == 4
         hidden = layers[-2] if len(layers) > 1 else layers[-1]
@@ -73,7 +75,7 @@ class Slopes(NamedTuple):
             wanted
             and len(layers) > 2
             and outputs <= _OUTPUTS
-            and (sigmoid or kinked or code == Activation("tanh").code)
+            and (sigmoid or (kinked and 0 < most <= MOST) or code == Activation("tanh").code)
             and max(steepest, *(float(np.abs(layer.weights).max()) for layer in layers[-2:])) <= tame
         )
         pitch = -(-neurons // lanes) * lanes if bounded else 0
