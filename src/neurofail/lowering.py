@@ -27,7 +27,7 @@ _KINKS_COUNT = 16
 _KINKS_WORK = 1400
 _KINKS_MOST = 4
 # Activations that are linear but for a kink at 0.
-_KINKED = ("relu", "leaky_relu")
+KINKED = ("relu", "leaky_relu")
 # What the tables may take: a gigabyte of float64.
 _SLOPES_REALS = 1 << 27
 
@@ -204,7 +204,7 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     if plan.count < _SLOPES_COUNT * widths[-3] or inputs * widths[-3] * widths[-1] > _SLOPES_REALS:
         return False
     most = most_before(plan)
-    if plan.net.activations[hidden - 1].name not in _KINKED:
+    if plan.net.activations[hidden - 1].name not in KINKED:
         return most > 0
     if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST or plan.slots > most:
         return False

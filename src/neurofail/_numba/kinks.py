@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail import lowering
-from neurofail._numba.slopes import MOST, Slopes, walk
-from neurofail.activations import Activation
+from neurofail._numba.slopes import MOST, Slopes, slope_below, walk
 from neurofail.sites import Action
 
 Reals = npt.NDArray[Any]
@@ -46,20 +45,20 @@ class Kinks(NamedTuple):
         first = sites.first[:-1]
         recordable = slopes.kinked & (sites.stage == 2 * len(layers) - 4) & (sites.span[first] == 0)
         operations = first[recordable]
-        blocks, lanes, _ = slopes.sums.shape
+        lanes, blocks = slopes.sums.shape[1], slopes.sums.shape[0] if slopes.kinked else 0
         outputs, kind = len(layers[-1].weights), slopes.sums.dtype
         hidden = layers[-2] if len(layers) > 1 else layers[-1]
         return cls(
             records=len(operations),
             most_failures=most,
-            below=hidden.parameters[0] if hidden.activation == Activation("leaky_relu").code else 0.0,
+            below=slope_below(hidden),
             record_of=np.where(recordable, np.cumsum(recordable) - 1, -1),
             struck=sites.neuron[operations].astype(np.int64),
             fixed=sites.action[operations] == Action.SET,
             level=sites.value[operations].astype(kind),
-            far=np.zeros((blocks if slopes.kinked else 0, len(operations), WAYS, outputs, lanes), kind),
-            slack=np.zeros((blocks if slopes.kinked else 0, lanes), kind),
-            gaps=np.zeros((blocks if slopes.kinked else 0, outputs, lanes), kind),
+            far=np.zeros((blocks, len(operations), WAYS, outputs, lanes), kind),
+            slack=np.zeros((blocks, lanes), kind),
+            gaps=np.zeros((blocks, outputs, lanes), kind),
         )
 
     def tabulate(
@@ -77,9 +76,7 @@ class Kinks(NamedTuple):
         neurons, outputs = len(y), len(gaps)
         slopes.turn(b, s, y)
         self.gaps[b] = np.where(np.arange(outputs)[:, None] == classes, -np.inf, gaps)
-        little = 2.0**-100 if y.itemsize == 4 else 2.0**-900
-        size = np.abs(y) + y.dtype.type(slopes.steepest) * np.abs(s) + y.dtype.type(little)
-        magnitude = (slopes.outgoing[outputs:, :neurons] @ size).max(axis=0)
+        magnitude = (slopes.outgoing[outputs:, :neurons] @ slopes.size(s, y)).max(axis=0)
         slack = np.finfo(y.dtype).eps * ((2 * MOST + 64) * magnitude + 2 * walk(slopes, y)) + slopes.faint
         # NaN is beyond all bounds.
         self.slack[b] = np.where((magnitude <= slopes.wild) & (slack < np.inf), slack, np.inf)

@@ -17,8 +17,7 @@ Reals = npt.NDArray[Any]
 MOST = 16  # failures before the last hidden layer up to which bounds are looked for
 # Outputs up to which, as in csrc, there are bounds.
 _OUTPUTS = 12
-# The activations that are linear but for a kink at 0.
-_KINKED = tuple(Activation(name).code for name in ("relu", "leaky_relu"))
+_KINKED = tuple(Activation(name).code for name in lowering.KINKED)
 
 
 class Slopes(NamedTuple):
@@ -67,8 +66,7 @@ class Slopes(NamedTuple):
         sources = hidden.weights.shape[1]
         code = hidden.activation
         sigmoid, kinked = code == Activation("sigmoid").code, code in _KINKED
-        below = abs(hidden.parameters[0]) if code == Activation("leaky_relu").code else 0.0
-        steepest = 0.25 if sigmoid else max(1.0, below)
+        steepest = 0.25 if sigmoid else max(1.0, abs(slope_below(hidden)))
         # Beyond this no weight or deviation is bounded: csrc/slopes.inc.
         tame = 2.0**10 if single else 2.0**64
         bounded = (
@@ -121,6 +119,12 @@ class Slopes(NamedTuple):
         """Of block b, what evaluations in lanes of their own start from: see `tabulate`."""
         self.sums[b, :, : len(s)], self.outs[b, :, : len(y)] = s.T, y.T
 
+    def size(self, s: Reals, y: Reals) -> Reals:
+        """|y| + steepest |s|, and more than a flush to zero costs an activation."""
+        little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
+        size: Reals = np.abs(y) + y.dtype.type(self.steepest) * np.abs(s) + little
+        return size
+
     def tabulate(self, b: int, before: Reals, s: Reals, y: Reals) -> None:
         """Of block b: from the outputs of the layer before, and the last hidden layer's s and y, each by
         lane.
@@ -137,13 +141,16 @@ class Slopes(NamedTuple):
         self.turn(b, s, y)
         self.least[b, :neurons] = bend.min(axis=1)
         self.most_bent[b, :neurons] = bend.max(axis=1)
-        # More than a flush to zero costs an activation.
-        little = y.dtype.type(2.0**-100 if y.itemsize == 4 else 2.0**-900)
-        self.sizes[b, :neurons] = (np.abs(y) + y.dtype.type(self.steepest) * np.abs(s)).max(axis=1) + little
+        self.sizes[b, :neurons] = self.size(s, y).max(axis=1)
         self.walks[b] = walk(self, y)
         self.lowest[b], self.highest[b] = before.min(axis=1), before.max(axis=1)
         for k, weights in enumerate(self.outgoing[: self.effect.shape[2], :neurons]):
             self.effect[b, :, k] = self.wide[:, :neurons] @ (weights[:, None] * slope)
+
+
+def slope_below(layer: lowering.Layer) -> float:
+    """The slope of a kinked activation below 0."""
+    return layer.parameters[0] if layer.activation == Activation("leaky_relu").code else 0.0
 
 
 def walk(slopes: Slopes, y: Reals) -> float:
