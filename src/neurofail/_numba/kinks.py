@@ -26,10 +26,17 @@ class Kinks(NamedTuple):
     output is set (`fixed`), and to what or by how much (`level`). By block and lane: `far` (records, WAYS,
     outputs, lanes), `slack` (lanes), and the `gaps` to the golden class, which is itself out of reach
     (outputs, lanes).
+
+    For single evaluations, whose outputs lie side by side and fill whole vectors, `across`: by input the
+    golden class, `class_of`, and the `gap_rows`, out of reach for what is no output (inputs, across); by
+    input and record how far the outputs move where no kink is crossed, then roundings, `linear` (inputs,
+    records, across); and the output layer's weights, and none for one neuron more, `by_neuron` (pitch + 1,
+    across).
     """
 
     records: int
     most_failures: int
+    across: int
     below: float
     record_of: npt.NDArray[np.int64]
     struck: npt.NDArray[np.int64]
@@ -38,6 +45,10 @@ class Kinks(NamedTuple):
     far: Reals
     slack: Reals
     gaps: Reals
+    class_of: npt.NDArray[np.int64]
+    gap_rows: Reals
+    linear: Reals
+    by_neuron: Reals
 
     @classmethod
     def of(cls, layers: list[lowering.Layer], sites: lowering.SiteTable, slopes: Slopes, most: int) -> Kinks:
@@ -48,9 +59,14 @@ class Kinks(NamedTuple):
         lanes, blocks = slopes.sums.shape[1], slopes.sums.shape[0] if slopes.kinked else 0
         outputs, kind = len(layers[-1].weights), slopes.sums.dtype
         hidden = layers[-2] if len(layers) > 1 else layers[-1]
+        across = -(-(outputs + 1) // lanes) * lanes if slopes.kinked else 0
+        by_neuron = np.zeros((slopes.pitch + 1, across), kind)
+        if slopes.kinked:
+            by_neuron[: layers[-1].weights.shape[1], :outputs] = layers[-1].weights.T
         return cls(
             records=len(operations),
             most_failures=most,
+            across=across,
             below=slope_below(hidden),
             record_of=np.where(recordable, np.cumsum(recordable) - 1, -1),
             struck=sites.neuron[operations].astype(np.int64),
@@ -59,6 +75,10 @@ class Kinks(NamedTuple):
             far=np.zeros((blocks, len(operations), WAYS, outputs, lanes), kind),
             slack=np.zeros((blocks, lanes), kind),
             gaps=np.zeros((blocks, outputs, lanes), kind),
+            class_of=np.zeros(blocks * lanes, np.int64),
+            gap_rows=np.full((blocks * lanes, across), -np.inf, kind),
+            linear=np.zeros((blocks * lanes, len(operations), across), kind),
+            by_neuron=by_neuron,
         )
 
     def tabulate(
@@ -76,10 +96,17 @@ class Kinks(NamedTuple):
         neurons, outputs = len(y), len(gaps)
         slopes.turn(b, s, y)
         self.gaps[b] = np.where(np.arange(outputs)[:, None] == classes, -np.inf, gaps)
+        self.class_of[self._inputs(b)] = classes
+        self.gap_rows[self._inputs(b), :outputs] = self.gaps[b].T
         magnitude = (slopes.outgoing[outputs:, :neurons] @ slopes.size(s, y)).max(axis=0)
         slack = np.finfo(y.dtype).eps * ((2 * MOST + 64) * magnitude + 2 * walk(slopes, y)) + slopes.faint
         # NaN is beyond all bounds.
         self.slack[b] = np.where((magnitude <= slopes.wild) & (slack < np.inf), slack, np.inf)
+
+    def _inputs(self, b: int) -> slice:
+        """The inputs of block b."""
+        lanes = self.slack.shape[1]
+        return slice(b * lanes, (b + 1) * lanes)
 
     def _tabulate(self, slopes: Slopes, b: int, part: slice, before: Reals, s: Reals, classes: Reals) -> None:
         neurons, outputs, kind = len(s), self.gaps.shape[1], s.dtype.type
@@ -101,4 +128,7 @@ class Kinks(NamedTuple):
             lead, bend = linear - linear[:, own, None], change * (weights - weights[own])
             far[:, AHEAD][..., lanes] = (np.maximum(bend, 0) @ h + lead + 2 * rounding)[..., lanes]
             far[:, BEHIND][..., lanes] = (np.maximum(-bend, 0) @ h - lead + 2 * rounding)[..., lanes]
-        np.copyto(far, np.inf, where=~(np.abs(d) <= slopes.tame)[:, None, None])
+        wild = ~(np.abs(d) <= slopes.tame)
+        np.copyto(far, np.inf, where=wild[:, None, None])
+        here = self.linear[self._inputs(b), part].transpose(1, 2, 0)
+        here[:, :outputs], here[:, outputs] = linear, np.where(wild, np.inf, rounding[:, 0])

@@ -290,6 +290,18 @@ equal = _comparison("==")
 
 
 @operation
+def parted(typing: Any, a: Any, b: Any) -> Any:
+    """The lanes where a and b have different signs, as bits; -0 has one."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b = (Value(builder, value).integers() for value in arguments)
+        where = builder.icmp_signed("<", builder.xor(a, b), ir.Constant(a.type, [0] * a.type.count))
+        return builder.zext(builder.bitcast(where, ir.IntType(a.type.count)), ir.IntType(64))
+
+    return types.uint64(a, b), emit
+
+
+@operation
 def choose(typing: Any, bits: Any, a: Any, b: Any) -> Any:
     """a in the lanes whose bit is set, else b."""
 
@@ -415,3 +427,8 @@ def inner(function: Any) -> Any:
     It is compiled once for each set of argument types, where `njit` would tell constants apart too.
     """
     return register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def inlined(function: Any) -> Any:
+    """As `inner`, and made part of what calls it: a call hands over a namedtuple's fields one by one."""
+    return register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)

@@ -18,6 +18,7 @@ from neurofail._numba.bounds import TILE
 from neurofail._numba.kernel import run
 from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import HEIGHT, block_size
+from neurofail._numba.look import LOOK
 from neurofail._numba.slopes import Slopes
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
@@ -220,6 +221,7 @@ class Session(AnySession):
             room(slopes.pitch) for _ in range(8)
         )
         failed, how = np.zeros((2, slots), np.int64)
+        looks = LOOK if slopes.kinked else 0
         pair_of, pair_lane, pair_judged = np.zeros((3, lanes), np.int64)
         return work.Bounds(
             now_bounded=np.zeros(7, np.int64),
@@ -249,6 +251,10 @@ class Session(AnySession):
             pair_of=pair_of,
             pair_lane=pair_lane,
             pair_judged=pair_judged,
+            suspect=np.zeros(looks, np.int64),
+            past=room(looks * (slopes.pitch + lanes)),
+            crossed=np.zeros(looks * -(-slopes.pitch // 64), np.uint64),
+            moved=room(self._kinks.across),
         )
 
     def _desk(self) -> work.Desk:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neurofail._numba.abreast import correct_lane, strike_lane
 from neurofail._numba.bounds import bound, gather_slopes
 from neurofail._numba.lanes import (
     at,
@@ -15,8 +16,6 @@ from neurofail._numba.lanes import (
     choose,
     equal,
     first_one,
-    fma,
-    fma_one,
     greater,
     higher,
     highest,
@@ -24,85 +23,16 @@ from neurofail._numba.lanes import (
     larger,
     less,
     load,
-    spread,
     store,
 )
 from neurofail._numba.layers import product
-from neurofail._numba.loops import apply
+from neurofail._numba.look import CHANGED, DOUBTFUL, EXCEEDS, LOOK, cross, judge
 from neurofail._numba.sift import sift, sifted
 from neurofail._numba.slopes import MOST
-from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, golden_at, length_of, value_of
+from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, length_of
 
 # Configurations that are run without bounds after some where these did not pay.
 _PAUSE = 15 * 32
-
-
-@inner
-def strike_lane(work: Any, i: int, b: int, within: int) -> None:
-    """The deviations of the last hidden layer of the evaluation in lane i, whose configuration is at hand:
-    made neuron beside neuron.
-    """
-    lanes, pitch = block(work.room), work.pitch
-    hidden = work.layers - 1
-    golden = golden_at(work, b)
-    here, zero = ((work.now[FIRST] + b) * lanes + within) * pitch, work.weights
-    count = 0
-    for slot in range(work.slots):
-        row = work.rows[work.now[ROW] + slot]
-        if row < 0 or work.stage[row] == 2 * hidden:
-            break
-        o = work.first[row]
-        neuron = work.neuron[o]
-        work.exactly[slot] = value_of(work, slot, o)
-        if work.action[o] == SET:
-            work.exactly[slot] -= golden[work.y[hidden - 1] + neuron * lanes + within]
-        work.failed[slot] = neuron
-        count += 1
-    for j in range(0, pitch, lanes):
-        s = load(work.sums, here + j)
-        for t in range(count):
-            s = fma(load(work.wide, work.failed[t] * pitch + j), spread(work.room, work.exactly[t]), s)
-        store(work.product_of, j, s)
-    apply(
-        work.activation[hidden],
-        work.a[hidden],
-        work.b[hidden],
-        pitch // lanes,
-        work.product_of,
-        zero,
-        0,
-        zero,
-        at(work.outs, here),
-        lanes,
-        work.product_of,
-    )
-    for j in range(work.neurons[hidden]):
-        work.pair_y[j * lanes + i] = work.product_of[j]
-
-
-@inner
-def correct_lane(work: Any, i: int, b: int, within: int) -> None:
-    """Adds to the outputs in lane i what the last hidden layer's own failures do."""
-    lanes, hidden, outputs = block(work.room), work.layers - 1, work.neurons[work.layers]
-    golden = golden_at(work, b)
-    columns = at(work.weights, work.columns[work.layers])
-    for slot in range(work.slots):
-        row = work.rows[work.now[ROW] + slot]
-        if row < 0:
-            break
-        if work.stage[row] != 2 * hidden:
-            continue
-        o = work.first[row]
-        neuron = work.neuron[o]
-        work.exactly[slot] = value_of(work, slot, o)
-        if work.action[o] == SET:
-            work.exactly[slot] -= golden[work.y[hidden] + neuron * lanes + within]
-        if work.action[o] != ADD:
-            work.exactly[slot] -= work.pair_y[neuron * lanes + i]
-        for k in range(outputs):
-            work.move[k * lanes + i] = fma_one(
-                columns[neuron * outputs + k], work.exactly[slot], work.move[k * lanes + i]
-            )
 
 
 @inner
@@ -202,6 +132,47 @@ def admit_rest(work: Any, c: int, upper: Any) -> None:
 
 
 @inner
+def look(work: Any, c: int, count: int, upper: Any) -> None:
+    """Looks at the suspects, `count` of them, all of configuration c, and queues those that are to be run."""
+    lanes, batteries = block(work.room), (work.pitch + 63) // 64
+    work.now[ROW] = c * work.slots
+    for i in range(count):
+        lane = work.suspect[i]
+        past, crossed = at(work.past, i * (work.pitch + lanes)), at(work.crossed, i * batteries)
+        cross(work, lane // lanes, lane % lanes, past, crossed)
+    for i in range(count):
+        lane = work.suspect[i]
+        past, crossed = at(work.past, i * (work.pitch + lanes)), at(work.crossed, i * batteries)
+        # Others may have been run in the meantime.
+        work.now[ROW] = c * work.slots
+        found = judge(work, lane // lanes, lane % lanes, past, crossed, work.errors[c])
+        unknown = upper[lane] == np.inf
+        doubtful = unknown and found & DOUBTFUL != 0
+        work.sdc[c] += unknown and found & CHANGED != 0
+        if found & EXCEEDS or doubtful:
+            wait(work, c, lane, doubtful)
+
+
+@inner
+def admit_suspects(work: Any, c: int, upper: Any) -> None:
+    """Looks at the inputs of configuration c whose error can exceed what it is so far, and at those that
+    nothing bounds, and queues those that are to be run.
+    """
+    lanes, count = block(work.room), 0
+    for top in range(0, work.now[BLOCKS] * lanes, lanes):
+        here = load(upper, top)
+        over = greater(here, work.errors[c]) | equal(here, np.inf)
+        while over:
+            work.suspect[count] = top + first_one(over)
+            count += 1
+            over &= over - np.uint64(1)
+        if count > LOOK - lanes:
+            look(work, c, count, upper)
+            count = 0
+    look(work, c, count, upper)
+
+
+@inner
 def run_bounded(work: Any, first: int, last: int) -> Any:
     """Runs configurations first .. last - 1, no more than a block's lanes, on the tile; returns how many
     evaluations that took.
@@ -218,11 +189,16 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
             bound(work, c, length, upper)
     for c in range(first, last):
         admit_foremost(work, c, at(work.upper, (c - first) * tile))
-    for c in range(first, last):
-        admit_unbounded(work, c, at(work.upper, (c - first) * tile))
-    flush(work)
-    for c in range(first, last):
-        admit_rest(work, c, at(work.upper, (c - first) * tile))
+    if work.kinked:
+        flush(work)
+        for c in range(first, last):
+            admit_suspects(work, c, at(work.upper, (c - first) * tile))
+    else:
+        for c in range(first, last):
+            admit_unbounded(work, c, at(work.upper, (c - first) * tile))
+        flush(work)
+        for c in range(first, last):
+            admit_rest(work, c, at(work.upper, (c - first) * tile))
     flush(work)
     return work.now_bounded[3]
 

@@ -142,6 +142,10 @@ class Bounds(NamedTuple):
     pair_of: Any
     pair_lane: Any
     pair_judged: Any
+    suspect: Any
+    past: Any
+    crossed: Any
+    moved: Any
 
 
 class Task(NamedTuple):
