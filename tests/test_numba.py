@@ -19,6 +19,7 @@ from neurofail import _numba, _numpy
 from neurofail._numba.activations import COEFFICIENTS
 from neurofail._numba.bounds import TILE
 from neurofail._numba.lanes import block_size
+from neurofail._numba.spare import TOGETHER
 from neurofail.activations import NAMES
 from neurofail.plans import Plan
 
@@ -312,13 +313,29 @@ def test_no_error_exceeds_its_bound_and_most_need_not_be_run(
     plan = nf.Sampled(net, nf.Crash(), failures=failures, count=300, seed=1)
     session = _numba.Session(plan, random_inputs(net, TILE * lanes), dtype)
     session.golden(0, session.blocks)
-    rows, levels = session.rows(0, lanes)
+    rows, levels = session.rows(0, TOGETHER)
     desk = session.desk()
     session.evaluate(rows, levels, 0, session.blocks, desk)
     each = session.evaluate(rows, levels, 0, session.blocks, session.desk(), each=True).each
     assert each is not None
     # What no error exceeds, or -1 where it was run.
-    upper = desk[1].upper.reshape(lanes, -1)
+    upper = desk[1].upper.reshape(TOGETHER, -1)
     left = upper >= 0
     assert np.all(each[left] <= upper[left])
     assert left.mean() > (0.9 if phi == "sigmoid" else 0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_looked_at_need_not_be_run(dtype: str) -> None:
+    net = random_network((5, 60, 128, 10), "relu", seed=1)
+    lanes = block_size(np.dtype(dtype).itemsize)
+    plan = nf.Exhaustive(net, nf.Crash(), failures=(2, 0))
+    session = _numba.Session(plan, random_inputs(net, TILE * lanes), dtype)
+    session.golden(0, session.blocks)
+    rows, levels = session.rows(0, TOGETHER)
+    desk = session.desk()
+    found = session.evaluate(rows, levels, 0, session.blocks, desk)
+    upper, ran = desk[1].upper.reshape(TOGETHER, -1), desk[1].now_bounded[3]
+    suspects = (upper > found.errors[:, None]).sum()
+    # Each configuration's most promising input is run unseen.
+    assert TOGETHER <= ran < TOGETHER + 0.25 * suspects

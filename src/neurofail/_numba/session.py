@@ -20,6 +20,7 @@ from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import HEIGHT, block_size
 from neurofail._numba.look import LOOK
 from neurofail._numba.slopes import Slopes
+from neurofail._numba.spare import TOGETHER
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 from neurofail.session import Rows
@@ -246,7 +247,7 @@ class Session(AnySession):
             d=room(slots * lanes),
             e=room(max(slots, 1) * lanes),
             move=room(outputs * lanes),
-            upper=room(lanes * min(TILE, self.blocks) * lanes),
+            upper=room(TOGETHER * min(TILE, self.blocks) * lanes),
             pair_y=room(neurons * lanes),
             pair_of=pair_of,
             pair_lane=pair_lane,

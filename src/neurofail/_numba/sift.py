@@ -1,5 +1,5 @@
 """How far a configuration can move the outputs on each input, without running it, where the last hidden
-layer's activation has a kink: csrc/sift.inc. What is left is run; csrc/look.inc is not done here.
+layer's activation has a kink: csrc/sift.inc. What is left is looked at more closely (look.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neurofail._numba.lanes import (
     spread,
     store,
 )
-from neurofail._numba.work import BLOCKS, FIRST, ROW
+from neurofail._numba.work import BLOCKS, FIRST, length_of
 
 
 @inner
@@ -43,36 +43,37 @@ def sifted(work: Any, c: int) -> Any:
 
 
 @inner
-def sift(work: Any, c: int, length: int, upper: Any) -> None:
-    """What no input's error exceeds, of the configuration at hand, whose rows are `length`. Counts the
+def sift(work: Any, first: int, last: int, b: int) -> None:
+    """What the errors of configurations first .. last - 1 on block b of the tile do not exceed. Counts the
     classes that certainly change; where that is not certain either way, nothing bounds the error.
     """
     lanes, outputs = block(work.room), work.neurons[work.layers]
-    area = outputs * lanes
+    area, tile = outputs * lanes, work.now[BLOCKS] * lanes
+    number = work.now[FIRST] + b
     none, infinite = load(work.weights, 0), spread(work.room, np.inf)
-    for b in range(work.now[BLOCKS]):
-        number = work.now[FIRST] + b
+    slack = load(work.slack, number * lanes)
+    twice = plus(slack, slack)
+    left = work.inputs - number * lanes
+    inside = np.uint64((1 << min(left, lanes)) - 1)
+    for c in range(first, last):
+        length = length_of(work, c * work.slots)
         error = none
         ahead = least = minus(none, infinite)
         for k in range(outputs):
             up = down = before = behind = none
             for slot in range(length):
-                record = work.record_of[work.rows[work.now[ROW] + slot]]
+                record = work.record_of[work.rows[c * work.slots + slot]]
                 far = at(work.far, (number * work.records + record) * WAYS * area + k * lanes)
                 up, down = plus(up, load(far, UP * area)), plus(down, load(far, DOWN * area))
                 before, behind = plus(before, load(far, AHEAD * area)), plus(behind, load(far, BEHIND * area))
             gap = load(work.gaps, number * area + k * lanes)
             error = higher(error, higher(up, down))
             ahead, least = higher(ahead, plus(gap, before)), higher(least, minus(gap, behind))
-        slack = load(work.slack, number * lanes)
-        twice = plus(slack, slack)
         error = plus(error, slack)
         changed, kept = greater(least, twice), at_most(ahead, minus(none, twice))
         bounded = less(error, np.inf)
-        left = work.inputs - number * lanes
-        inside = np.uint64((1 << min(left, lanes)) - 1)
         work.sdc[c] += ones(changed & bounded & inside)
-        here = at(upper, b * lanes)
+        here = at(work.upper, (c - first) * tile + b * lanes)
         store(here, 0, choose((changed | kept) & bounded, error, infinite))
         for lane in range(max(left, 0), lanes):
             here[lane] = -1.0

@@ -31,6 +31,8 @@ from neurofail._numba.sift import sift, sifted
 from neurofail._numba.slopes import MOST
 from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, length_of
 
+# Configurations that are bounded together.
+TOGETHER = 256
 # Configurations that are run without bounds after some where these did not pay.
 _PAUSE = 15 * 32
 
@@ -174,19 +176,19 @@ def admit_suspects(work: Any, c: int, upper: Any) -> None:
 
 @inner
 def run_bounded(work: Any, first: int, last: int) -> Any:
-    """Runs configurations first .. last - 1, no more than a block's lanes, on the tile; returns how many
-    evaluations that took.
+    """Runs configurations first .. last - 1, no more than TOGETHER, on the tile; returns how many evaluations
+    that took.
     """
     tile = work.now[BLOCKS] * block(work.room)
     work.now_bounded[2] = work.now_bounded[3] = 0
-    for c in range(first, last):
-        work.now[ROW] = c * work.slots
-        length = length_of(work, work.now[ROW])
-        upper = at(work.upper, (c - first) * tile)
-        if work.kinked:
-            sift(work, c, length, upper)
-        else:
-            bound(work, c, length, upper)
+    if work.kinked:
+        # Block by block, so that a block's tables stay near.
+        for b in range(work.now[BLOCKS]):
+            sift(work, first, last, b)
+    else:
+        for c in range(first, last):
+            work.now[ROW] = c * work.slots
+            bound(work, c, length_of(work, work.now[ROW]), at(work.upper, (c - first) * tile))
     for c in range(first, last):
         admit_foremost(work, c, at(work.upper, (c - first) * tile))
     if work.kinked:
@@ -224,11 +226,11 @@ def boundable(work: Any, c: int) -> Any:
 @inner
 def stretch(work: Any, c: int, count: int) -> Any:
     """The end of the configurations from c on that are to be run together; and whether with bounds."""
-    lanes, pause = block(work.room), work.now_bounded[4]
+    pause = work.now_bounded[4]
     if pause:
         return min(c + pause, count), False
     bounded = boundable(work, c)
-    last = min(c + lanes, count) if bounded else count
+    last = min(c + TOGETHER, count) if bounded else count
     end = c + 1
     while end < last and boundable(work, end) == bounded:
         end += 1
