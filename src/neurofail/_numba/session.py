@@ -35,7 +35,7 @@ Desk = tuple[work.Desk, work.Bounds]
 _WORKING = 1 << 19
 _LINE = 64
 _PATIENCE = 1.0  # seconds until a compilation is explained
-_NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about 20 seconds"
+_NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about half a minute"
 
 
 def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
