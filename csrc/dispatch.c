@@ -87,16 +87,16 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
 }
 
 size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites,
-                      int most)
+                      int most, int alone)
 {
     const nf_kernel *kernel = find(isa, bits);
     return kernel && makes_sense(layers, layer, inputs, sites)
-               ? kernel->model_bytes(layers, layer, inputs, sites, most)
+               ? kernel->model_bytes(layers, layer, inputs, sites, most, alone)
                : 0;
 }
 
 int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
-                  const void *x, void *memory)
+                  int alone, const void *x, void *memory)
 {
     const nf_kernel *kernel = find(isa, bits);
     if (!kernel)
@@ -106,7 +106,7 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
     for (int l = 0; l < layers; l++)
         if (!layer[l].weights || !layer[l].biases)
             return NF_BAD_ARGUMENT;
-    kernel->model_init(layers, layer, inputs, sites, most, x, memory);
+    kernel->model_init(layers, layer, inputs, sites, most, alone, x, memory);
     return NF_OK;
 }
 

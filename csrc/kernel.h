@@ -51,6 +51,7 @@ typedef struct nf_model {
     char *golden;
     int32_t bounded;     /* an nf_bounded, or 0 */
     int32_t most;        /* failures of a configuration before the last hidden layer */
+    int32_t sifted;      /* whether there are moves.inc's tables */
     size_t slopes_bytes; /* of a block's slopes or kinks */
     char *slopes;
     const void *outgoing; /* the last hidden layer's weights again, for bounds */
@@ -70,8 +71,8 @@ typedef struct nf_desk {
 /* One instruction set and one real type. */
 typedef struct nf_kernel {
     int32_t lanes;
-    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most);
-    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
+    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most, int alone);
+    void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most, int alone,
                        const void *x, void *memory);
     void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);
     size_t (*workspace_bytes)(const nf_model *model, int slots);

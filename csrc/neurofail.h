@@ -115,13 +115,13 @@ int nf_activate(int isa, int bits, int activation, const double *parameters, int
  * Its memory is the caller's: nf_model_bytes bytes, aligned to 64, neither moved nor changed afterwards.
  * With `sites`, whose rows must point inside the model, and which it then keeps, it holds what bounds the failures of
  * neurons of the two last hidden layers, where that can be, for configurations with no more than `most` in the first of
- * these: most evaluations then need not be run to know the worst error. It pays for many configurations, and changes
- * nothing else.
+ * these: most evaluations then need not be run to know the worst error. `alone` says that there are configurations in
+ * which only these fail. It pays for many configurations, and changes nothing else.
  * nf_model_bytes and nf_workspace_bytes return 0 for arguments that cannot be served. */
 size_t nf_model_bytes(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites,
-                      int most);
+                      int most, int alone);
 int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
-                  const void *x, void *memory);
+                  int alone, const void *x, void *memory);
 
 /* Inputs are run in blocks of lanes; this is the number of blocks. */
 int64_t nf_model_blocks(const void *model);

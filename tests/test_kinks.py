@@ -13,7 +13,7 @@ from test_bounded import held_to_each
 import neurofail as nf
 from neurofail import lowering
 from neurofail.activations import Activation
-from neurofail.faults import Byzantine, Crash, StuckAt
+from neurofail.faults import Byzantine, Crash, Fault, StuckAt
 from neurofail.network import Network
 from neurofail.plans import Exhaustive, Sampled
 
@@ -116,16 +116,75 @@ def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -
     held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, 150), "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("below", [-0.5, 0.0, 2.0])
+@pytest.mark.parametrize(
+    "fault", [Crash(), StuckAt(-3.0), Byzantine(0.5, "own"), Byzantine(0.5, "nominal")], ids=str
+)
+def test_failures_on_both_sides_of_the_kinks(compiled: str, fault: Fault, below: float, dtype: str) -> None:
+    """Neurons of the layer before fail, and some of those whose kinks they would cross."""
+    net = random_network((4, 20, 70, 5), "tanh", seed=8)
+    net = with_last(net, Activation("leaky_relu", alpha=below))
+    x = random_inputs(net, 150)
+    for failures in ((1, 1), (3, 2), (8, 4), (16, 7)):
+        plan = Sampled(net, fault, failures=failures, at_most=failures[0] < 8, count=300, seed=1)
+        held_to_each(compiled, plan, x, dtype)
+
+
+@pytest.mark.parametrize("inputs", [9, 33, 300])
+@pytest.mark.parametrize("width", [1, 2, 63, 65, 130])
+def test_more_failures_than_are_sifted_at_awkward_sizes(compiled: str, width: int, inputs: int) -> None:
+    net = random_network((3, 17, width, 12), "relu", seed=width)
+    plan = Sampled(net, Crash(), failures=(6, 1), count=400, seed=1)
+    held_to_each(compiled, plan, random_inputs(net, inputs), "float32")
+
+
+def test_some_configurations_are_sifted_and_some_are_not(compiled: str) -> None:
+    net = random_network((4, 20, 70, 5), "relu", seed=9)
+    x = random_inputs(net, 150)
+    held_to_each(compiled, Sampled(net, Crash(), total=3, at_most=True, count=600, seed=1), x, "float32")
+    held_to_each(compiled, Exhaustive(net, Crash(), total=2, at_most=True), x, "float32")
+
+
+@pytest.mark.parametrize("value", [1e3, 2e4, 1e25, 3e38])
+def test_late_failures_that_transmit_much(compiled: str, value: float) -> None:
+    net = random_network((4, 30, 70, 5), "relu", seed=10)
+    x = random_inputs(net, 150)
+    held_to_each(compiled, Sampled(net, StuckAt(value), failures=(2, 2), count=400, seed=1), x, "float32")
+    late = Sampled(net, [Crash(), StuckAt(value)], failures=[(5, 0), (0, 2)], count=400, seed=1)
+    held_to_each(compiled, late, x, "float32")
+
+
+def test_an_outlier_among_many_failures(compiled: str) -> None:
+    """What a few neurons do is too much for words; configurations with one of these are run."""
+    net = random_network((4, 60, 70, 5), "relu", seed=11)
+    for layer, column in ((1, slice(0, 2)), (2, slice(0, 1))):
+        weights = [w.copy() for w in net.weights]
+        weights[layer][:, column] *= 1000
+        steep = Network.dense(weights, net.biases, net.activations)
+        plan = Sampled(steep, Crash(), failures=(7, 2), count=400, seed=1)
+        held_to_each(compiled, plan, random_inputs(steep, 150), "float32")
+
+
 def test_kinks_are_for_wide_layers_and_few_failures_before_them() -> None:
     net = random_network((4, 100, 128, 10), "relu")
     crash = Crash()
     assert lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 64)
     assert lowering.slopes_pay(Sampled(net, crash, failures=(4, 0), count=5000, seed=1), 64)
-    assert not lowering.slopes_pay(Sampled(net, crash, failures=(5, 0), count=5000, seed=1), 64)
-    assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 1), count=5000, seed=1), 64)
+    assert lowering.slopes_pay(Sampled(net, crash, failures=(16, 9), count=5000, seed=1), 64)
+    assert not lowering.slopes_pay(Sampled(net, crash, failures=(17, 0), count=5000, seed=1), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 1)), 64)
     assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 10**6)
     assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 0), count=1500, seed=1), 64)
     narrow = random_network((4, 100, 100, 10), "relu")
     assert not lowering.slopes_pay(Exhaustive(narrow, crash, failures=(2, 0)), 64)
     synapses = Sampled(net, [crash, nf.SynapseCrash()], failures=[(1, 0), (0, 1, 0)], count=5000, seed=1)
     assert not lowering.slopes_pay(synapses, 64)
+
+
+def test_few_failures_by_themselves_are_sifted() -> None:
+    net = random_network((4, 100, 128, 10), "relu")
+    assert lowering.sifts(Exhaustive(net, Crash(), failures=(2, 0)))
+    assert lowering.sifts(Exhaustive(net, Crash(), total=4, at_most=True))
+    assert not lowering.sifts(Sampled(net, Crash(), failures=(5, 0), count=9, seed=1))
+    assert not lowering.sifts(Sampled(net, Crash(), failures=(2, 1), count=9, seed=1))

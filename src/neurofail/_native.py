@@ -118,9 +118,9 @@ class Session(AnySession):
             shape.biases = _pointer("void", self._held(layer.biases))
         self._sites = self._site_table()
         bounded = (
-            (self._sites, lowering.most_before(plan))
+            (self._sites, lowering.most_before(plan), lowering.fail_alone(plan))
             if lowering.slopes_pay(plan, len(inputs))
-            else (ffi.NULL, 0)
+            else (ffi.NULL, 0, False)
         )
         what = (ISAS[isa], kind.itemsize * 8, len(layers), shapes, len(inputs), *bounded)
         size = lib.nf_model_bytes(*what)

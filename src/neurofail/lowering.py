@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
-# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures
-# up to which few evaluations are left.
+# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures.
 _KINKS_COUNT = 16
 _KINKS_WORK = 1400
-_KINKS_MOST = 4
+_KINKS_MOST = 16
+# Failures up to which sifting leaves few evaluations, which a look at each neuron then judges.
+_SIFTED_MOST = 4
 # Activations that are linear but for a kink at 0.
 KINKED = ("relu", "leaky_relu")
 # What the tables may take: a gigabyte of float64.
@@ -167,26 +169,45 @@ class PlanTable:
         return state
 
 
+def _failing_at(plan: Plan, stage: int, which: Callable[[npt.NDArray[np.bool_]], Any]) -> list[list[int]]:
+    """By block and stratum: how many neurons fail in each configuration of the choices of which any, or all,
+    are of a stage.
+    """
+    stages = plan.sites.stages()
+    return [
+        [
+            sum(
+                count
+                for count, choice in zip(counts, block.choices, strict=True)
+                if which(stages[choice.first_row :][: block.places * choice.variants] == stage)
+            )
+            for counts in block.sizes
+        ]
+        for block in plan.blocks
+    ]
+
+
+def _most_at(plan: Plan, stage: int) -> int:
+    """The most neurons that fail at a stage in any configuration, or somewhat more."""
+    return sum(max(counts, default=0) for counts in _failing_at(plan, stage, np.any))
+
+
 def most_before(plan: Plan) -> int:
     """The most neurons of the layer before the last hidden one that fail in any configuration, or somewhat
     more.
     """
-    stages = plan.sites.stages()
-    stage = 2 * (len(plan.net.widths) - 3)
-    return sum(
-        max(
-            (
-                sum(
-                    count
-                    for count, choice in zip(counts, block.choices, strict=True)
-                    if (stages[choice.first_row :][: block.places * choice.variants] == stage).any()
-                )
-                for counts in block.sizes
-            ),
-            default=0,
-        )
-        for block in plan.blocks
-    )
+    return _most_at(plan, 2 * (len(plan.net.widths) - 3))
+
+
+def fail_alone(plan: Plan) -> bool:
+    """Whether there are configurations in which no neuron of the last hidden layer fails."""
+    late = _failing_at(plan, 2 * (len(plan.net.widths) - 2), np.all)
+    return all(min(counts, default=0) == 0 for counts in late)
+
+
+def sifts(plan: Plan) -> bool:
+    """Whether few neurons fail in each configuration, and in some none of the last hidden layer."""
+    return fail_alone(plan) and most_before(plan) <= _SIFTED_MOST
 
 
 def slopes_pay(plan: Plan, inputs: int) -> bool:
@@ -195,7 +216,7 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
     output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
     than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by
-    failure, and for failures of that layer alone.
+    failure, and where nothing fails but in the two last hidden layers.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
@@ -203,12 +224,15 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
         return False
     if plan.count < _SLOPES_COUNT * widths[-3] or inputs * widths[-3] * widths[-1] > _SLOPES_REALS:
         return False
+    # Enumerated, failures of the last hidden layer are shared between neighbours.
+    if plan.slots == 0 or not (isinstance(plan, Sampled) or fail_alone(plan)):
+        return False
     most = most_before(plan)
     if plan.net.activations[hidden - 1].name not in KINKED:
         return most > 0
-    if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST or plan.slots > most:
+    if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST:
         return False
-    if plan.count < _KINKS_COUNT * widths[-3]:
+    if plan.count < _KINKS_COUNT * widths[-3] or plan.slots > most + _most_at(plan, 2 * hidden):
         return False
     records = int((plan.sites.stages() == 2 * hidden - 2).sum())
     return inputs * records * (4 * widths[-1] + 16) <= _SLOPES_REALS

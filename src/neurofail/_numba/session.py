@@ -102,6 +102,9 @@ class Session(AnySession):
         layers = lowering.layers(plan.net, self._dtype)
         self._model = self._pack(layers)
         most, wanted = lowering.most_before(plan), lowering.slopes_pay(plan, len(inputs))
+        # A look in reals at what is not sifted costs as much as to run it.
+        hidden = plan.net.activations[max(len(layers) - 2, 0)]
+        wanted = wanted and (hidden.name not in lowering.KINKED or lowering.sifts(plan))
         self._slopes = Slopes.of(layers, self.blocks, self._lanes, wanted, most)
         self._kinks = Kinks.of(layers, sites, self._slopes, most)
         with _explained():
