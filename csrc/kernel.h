@@ -71,7 +71,8 @@ typedef struct nf_desk {
 /* One instruction set and one real type. */
 typedef struct nf_kernel {
     int32_t lanes;
-    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most, int alone);
+    size_t (*model_bytes)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most,
+                          int alone);
     void (*model_init)(int layers, const nf_layer *layer, int64_t inputs, const nf_sites *sites, int most, int alone,
                        const void *x, void *memory);
     void (*golden)(nf_model *model, int64_t first, int64_t last, int arrange);

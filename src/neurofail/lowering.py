@@ -22,12 +22,13 @@ _ROWS = 1 << 31
 _SLOPES_COUNT = 4
 _SLOPES_INPUTS = 64
 _SLOPES_WORK = 64
-# And where the activation has a kink: configurations for each of those neurons, multiply-adds, and failures.
+# And where the activation has a kink: configurations for each of those neurons, multiply-adds, failures up to
+# which sifting leaves few evaluations; up to which a look costs less than a run; and how many more outputs.
 _KINKS_COUNT = 16
 _KINKS_WORK = 1400
-_KINKS_MOST = 16
-# Failures up to which sifting leaves few evaluations, which a look at each neuron then judges.
 _SIFTED_MOST = 4
+_LOOKED_MOST = 8
+_LOOKED_OUTPUTS = 2
 # Activations that are linear but for a kink at 0.
 KINKED = ("relu", "leaky_relu")
 # What the tables may take: a gigabyte of float64.
@@ -230,7 +231,9 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     most = most_before(plan)
     if plan.net.activations[hidden - 1].name not in KINKED:
         return most > 0
-    if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _KINKS_MOST:
+    if widths[-2] * (widths[-1] + 1) < _KINKS_WORK or not 0 < most <= _LOOKED_MOST:
+        return False
+    if not sifts(plan) and widths[-1] < most + _LOOKED_OUTPUTS:
         return False
     if plan.count < _KINKS_COUNT * widths[-3] or plan.slots > most + _most_at(plan, 2 * hidden):
         return False
