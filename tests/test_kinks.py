@@ -117,41 +117,40 @@ def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("below", [-0.5, 0.0, 2.0])
 @pytest.mark.parametrize(
     "fault", [Crash(), StuckAt(-3.0), Byzantine(0.5, "own"), Byzantine(0.5, "nominal")], ids=str
 )
-def test_failures_on_both_sides_of_the_kinks(compiled: str, fault: Fault, below: float, dtype: str) -> None:
+def test_failures_on_both_sides_of_the_kinks(compiled: str, fault: Fault, dtype: str) -> None:
     """Neurons of the layer before fail, and some of those whose kinks they would cross."""
     net = random_network((4, 20, 70, 5), "tanh", seed=8)
-    net = with_last(net, Activation("leaky_relu", alpha=below))
-    x = random_inputs(net, 150)
-    for failures in ((1, 1), (3, 2), (8, 4), (16, 7)):
-        plan = Sampled(net, fault, failures=failures, at_most=failures[0] < 8, count=300, seed=1)
+    x = random_inputs(net, 70)
+    for failures, below in (((1, 1), 0.0), ((3, 2), -0.5), ((8, 4), 0.0), ((16, 7), 2.0)):
+        kinked = with_last(net, Activation("leaky_relu", alpha=below))
+        plan = Sampled(kinked, fault, failures=failures, at_most=failures[0] < 8, count=60, seed=1)
         held_to_each(compiled, plan, x, dtype)
 
 
-@pytest.mark.parametrize("inputs", [9, 33, 300])
-@pytest.mark.parametrize("width", [1, 2, 63, 65, 130])
-def test_more_failures_than_are_sifted_at_awkward_sizes(compiled: str, width: int, inputs: int) -> None:
+@pytest.mark.parametrize("width", [1, 63, 130])
+def test_more_failures_than_are_sifted_at_awkward_sizes(compiled: str, width: int) -> None:
     net = random_network((3, 17, width, 12), "relu", seed=width)
-    plan = Sampled(net, Crash(), failures=(6, 1), count=400, seed=1)
-    held_to_each(compiled, plan, random_inputs(net, inputs), "float32")
+    plan = Sampled(net, Crash(), failures=(6, 1), count=60, seed=1)
+    for inputs in (9, 33, 140):
+        held_to_each(compiled, plan, random_inputs(net, inputs), "float32")
 
 
 def test_some_configurations_are_sifted_and_some_are_not(compiled: str) -> None:
     net = random_network((4, 20, 70, 5), "relu", seed=9)
-    x = random_inputs(net, 150)
-    held_to_each(compiled, Sampled(net, Crash(), total=3, at_most=True, count=600, seed=1), x, "float32")
+    x = random_inputs(net, 70)
+    held_to_each(compiled, Sampled(net, Crash(), total=3, at_most=True, count=300, seed=1), x, "float32")
     held_to_each(compiled, Exhaustive(net, Crash(), total=2, at_most=True), x, "float32")
 
 
 @pytest.mark.parametrize("value", [1e3, 2e4, 1e25, 3e38])
 def test_late_failures_that_transmit_much(compiled: str, value: float) -> None:
     net = random_network((4, 30, 70, 5), "relu", seed=10)
-    x = random_inputs(net, 150)
-    held_to_each(compiled, Sampled(net, StuckAt(value), failures=(2, 2), count=400, seed=1), x, "float32")
-    late = Sampled(net, [Crash(), StuckAt(value)], failures=[(5, 0), (0, 2)], count=400, seed=1)
+    x = random_inputs(net, 70)
+    held_to_each(compiled, Sampled(net, StuckAt(value), failures=(2, 2), count=60, seed=1), x, "float32")
+    late = Sampled(net, [Crash(), StuckAt(value)], failures=[(5, 0), (0, 2)], count=60, seed=1)
     held_to_each(compiled, late, x, "float32")
 
 
@@ -162,8 +161,8 @@ def test_an_outlier_among_many_failures(compiled: str) -> None:
         weights = [w.copy() for w in net.weights]
         weights[layer][:, column] *= 1000
         steep = Network.dense(weights, net.biases, net.activations)
-        plan = Sampled(steep, Crash(), failures=(7, 2), count=400, seed=1)
-        held_to_each(compiled, plan, random_inputs(steep, 150), "float32")
+        plan = Sampled(steep, Crash(), failures=(7, 2), count=80, seed=1)
+        held_to_each(compiled, plan, random_inputs(steep, 70), "float32")
 
 
 def test_kinks_are_for_wide_layers_and_few_failures_before_them() -> None:
@@ -174,6 +173,9 @@ def test_kinks_are_for_wide_layers_and_few_failures_before_them() -> None:
     assert lowering.slopes_pay(Sampled(net, crash, failures=(8, 9), count=5000, seed=1), 64)
     assert not lowering.slopes_pay(Sampled(net, crash, failures=(9, 0), count=5000, seed=1), 64)
     assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 1)), 64)
+    assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 1), at_most=True), 64)
+    drawn = nf.Byzantine(1.0, draw="uniform")
+    assert not lowering.slopes_pay(Sampled(net, drawn, failures=(2, 1), count=5000, seed=1), 64)
     assert not lowering.slopes_pay(Exhaustive(net, crash, failures=(2, 0)), 10**6)
     assert not lowering.slopes_pay(Sampled(net, crash, failures=(2, 0), count=1500, seed=1), 64)
     narrow = random_network((4, 100, 100, 10), "relu")

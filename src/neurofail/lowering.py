@@ -217,7 +217,7 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
     For each input that costs as many multiply-adds as there are weights in the last hidden layer, for each
     output; it takes many configurations that slopes bound, inputs among which to leave some out but not more
     than memory has room for, and an evaluation that costs more than its bound. Kinks are tabulated by
-    failure, and where nothing fails but in the two last hidden layers.
+    failure, where nothing fails but in the two last hidden layers, and no level is drawn.
     """
     widths = plan.net.widths
     hidden = len(widths) - 2
@@ -235,7 +235,8 @@ def slopes_pay(plan: Plan, inputs: int) -> bool:
         return False
     if not sifts(plan) and widths[-1] < most + _LOOKED_OUTPUTS:
         return False
-    if plan.count < _KINKS_COUNT * widths[-3] or plan.slots > most + _most_at(plan, 2 * hidden):
+    late = _most_at(plan, 2 * hidden) if isinstance(plan, Sampled) else 0
+    if plan.count < _KINKS_COUNT * widths[-3] or plan.slots > most + late or plan.drawn:
         return False
     records = int((plan.sites.stages() == 2 * hidden - 2).sum())
     return inputs * records * (4 * widths[-1] + 16) <= _SLOPES_REALS
