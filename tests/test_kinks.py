@@ -27,7 +27,7 @@ def with_last(net: Network, phi: Activation | str) -> Network:
 @pytest.mark.parametrize("width", [1, 16, 63, 65])
 def test_kinks_at_awkward_sizes(compiled: str, outputs: int, width: int) -> None:
     net = random_network((3, 17, width, outputs), "relu", seed=outputs + width)
-    for inputs in (9, 33, 300):
+    for inputs in (9, 33, 140):
         plan = Exhaustive(net, Crash(), failures=(2, 0))
         held_to_each(compiled, plan, random_inputs(net, inputs), "float32")
 
@@ -37,7 +37,7 @@ def test_kinks_at_awkward_sizes(compiled: str, outputs: int, width: int) -> None
 def test_kinks_of_any_sharpness(compiled: str, below: float, dtype: str) -> None:
     net = random_network((4, 20, 70, 5), "tanh", seed=1)
     net = with_last(net, Activation("leaky_relu", alpha=below))
-    x = random_inputs(net, 150)
+    x = random_inputs(net, 70)
     for fault in (Crash(), StuckAt(3.0), Byzantine(0.5, "own"), Byzantine(0.5, "nominal")):
         held_to_each(compiled, Exhaustive(net, fault, failures=(2, 0)), x, dtype)
 
