@@ -55,9 +55,9 @@ typedef struct nf_model {
     size_t slopes_bytes; /* of a block's slopes or kinks */
     char *slopes;
     const void *outgoing; /* the last hidden layer's weights again, for bounds */
-    const nf_sites *sites; /* of kinks: what they are of, by row its record or -1, and by record its row */
+    const nf_sites *sites; /* of kinks: what they are of, by row its record or -1, by record its operation */
     int32_t *record_of;
-    int32_t *record_row;
+    int64_t *record_at;
     int32_t records;
 } nf_model;
 
