@@ -116,6 +116,29 @@ def test_an_outlier_among_the_failures_does_not_blur_the_others(compiled: str) -
     held_to_each(compiled, Exhaustive(net, Crash(), failures=(2, 0)), random_inputs(net, 150), "float32")
 
 
+@pytest.mark.parametrize("heavy", [2, 5])
+def test_heavy_failures_that_hardly_ever_come_together(compiled: str, heavy: int) -> None:
+    """Words are as fine as suits nearly all configurations; the first ones are too much for them."""
+    net = random_network((4, 60, 70, 8), "relu", seed=12)
+    weights = [w.copy() for w in net.weights]
+    weights[1][:, :5] = 10 * weights[1][:, :1]
+    biases = [b.copy() for b in net.biases]
+    biases[0][:5] += 2  # they always transmit
+    net = Network.dense(weights, biases, net.activations)
+    held_to_each(compiled, Exhaustive(net, Crash(), failures=(heavy, 0)), random_inputs(net, 70), "float32")
+
+
+def test_neurons_that_transmit_nothing_on_some_blocks(compiled: str) -> None:
+    """Their crashes change nothing there; with the inputs sorted by class, none, some or all fail for nothing."""
+    net = random_network((4, 40, 70, 6), "relu", seed=13)
+    biases = [b.copy() for b in net.biases]
+    biases[0][:30] -= np.linspace(0.5, 2.5, 30)
+    net = Network.dense(net.weights, biases, net.activations)
+    x = random_inputs(net, 300)
+    for failures in ((1, 0), (2, 0), (3, 1), (8, 2)):
+        held_to_each(compiled, Sampled(net, Crash(), failures=failures, count=200, seed=1), x, "float32")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "fault", [Crash(), StuckAt(-3.0), Byzantine(0.5, "own"), Byzantine(0.5, "nominal")], ids=str
