@@ -129,7 +129,7 @@ def test_heavy_failures_that_hardly_ever_come_together(compiled: str, heavy: int
 
 
 def test_neurons_that_transmit_nothing_on_some_blocks(compiled: str) -> None:
-    """Their crashes change nothing there; with the inputs sorted by class, none, some or all fail for nothing."""
+    """Their crashes change nothing there: of a configuration's failures none count, some, or all."""
     net = random_network((4, 40, 70, 6), "relu", seed=13)
     biases = [b.copy() for b in net.biases]
     biases[0][:30] -= np.linspace(0.5, 2.5, 30)
