@@ -168,6 +168,12 @@ def test_some_configurations_are_sifted_and_some_are_not(compiled: str) -> None:
     held_to_each(compiled, Exhaustive(net, Crash(), total=2, at_most=True), x, "float32")
 
 
+def test_many_late_failures(compiled: str) -> None:
+    net = random_network((4, 20, 70, 5), "relu", seed=14)
+    plan = Sampled(net, Crash(), failures=(2, 40), at_most=True, count=200, seed=1)
+    held_to_each(compiled, plan, random_inputs(net, 70), "float32")
+
+
 @pytest.mark.parametrize("value", [1e3, 2e4, 1e25, 3e38])
 def test_late_failures_that_transmit_much(compiled: str, value: float) -> None:
     net = random_network((4, 30, 70, 5), "relu", seed=10)
