@@ -1,20 +1,12 @@
-"""What else could run these campaigns: another tool's mechanism, what an engineer or an expert would write.
+"""What else could run these campaigns: another tool, what an engineer or an expert would write.
 
 Each peer takes a case and configurations as `Crashes`, and gives the worst output error of every
 configuration over all inputs, in float32. The setting-up of a peer (weights packed, golden run made,
-functions compiled, failures as index arrays) is not timed. One tool's mechanism is written out here, for the
-tool itself is made for convolutions:
-
-pytorchfi
-    What PyTorchFI (github.com/pytorchfi/pytorchfi, version 0.6.0, core.py) does for a neuron fault: the model
-    is deep-copied for each configuration, a Python hook sits on every layer of the kind, and each (batch
-    element, neuron) is one entry of the fault lists and one Python assignment. Without its logging, and with
-    the hooks removed after each configuration (0.6.0 leaks them, which makes it quadratic).
+functions compiled, failures as index arrays) is not timed.
 """
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -120,7 +112,7 @@ class Peer(ABC):
 
     def chunks(self) -> list[int]:
         """The chunk sizes worth trying: what they hold of the widest layer must fit in memory."""
-        each = len(self.inputs) * max(len(w) for w in self.weights) * 4
+        each = len(self.inputs) * max(max(w.shape) for w in self.weights) * 4
         return [c for c in CHUNKS if c * each <= _MOST_BYTES] or [CHUNKS[0]]
 
 
@@ -158,39 +150,47 @@ class _Torch(Peer):
 
 
 class PyTorchFI(_Torch):
-    """PyTorchFI's own mechanism."""
+    """PyTorchFI itself (github.com/pytorchfi/pytorchfi, version 0.6.0), by its neuron injection.
 
-    name = "PyTorchFI's mechanism"
+    Every layer is hooked, for the tool asks a layer of a named kind for its weight, which an activation has
+    none of. Its list of hook handles, which it never clears, is cleared after each configuration: else each
+    costs as much more as there were before.
+    """
+
+    name = "PyTorchFI"
+
+    def set_up(self) -> None:
+        super().set_up()
+        try:
+            from pytorchfi.core import fault_injection
+        except ImportError:
+            raise Missing("pytorchfi is not installed (the bench extra has it)") from None
+        self.injector = fault_injection(
+            self.model, len(self.inputs), input_shape=[self.inputs.shape[1]], layer_types=["all"]
+        )
 
     def evaluate(self, crashes: Crashes) -> Floats:
-        worst = np.empty(len(crashes), np.float32)
-        for c in range(len(crashes)):
-            layer, batch, neuron = [], [], []
-            for number, numbers in enumerate(crashes.layers):
-                for n in numbers[c]:
-                    if n < len(self.weights[number]):
-                        layer += [number] * len(self.inputs)
-                        batch += range(len(self.inputs))
-                        neuron += [int(n)] * len(self.inputs)
-            worst[c] = self._inject(layer, batch, neuron)
-        return worst
+        return np.array([self._inject(crashes.part(c, c + 1)) for c in range(len(crashes))], np.float32)
 
-    def _inject(self, layer: list[int], batch: list[int], neuron: list[int]) -> float:
-        model = copy.deepcopy(self.model)
-        current = 0
-
-        def set_value(module: Any, given: Any, output: Any) -> None:
-            nonlocal current
-            for i in [i for i in range(len(layer)) if layer[i] == current]:
-                assert 0 <= batch[i] < len(output)
-                assert 0 <= neuron[i] < output.shape[1]
-                output[batch[i]][neuron[i]] = 0.0
-            current += 1
-
-        handles = [m.register_forward_hook(set_value) for m in model if isinstance(m, self.kind)]
-        faulty = model(self.x)
-        for handle in handles:
-            handle.remove()
+    def _inject(self, crash: Crashes) -> float:
+        struck = [
+            (2 * number + 1, int(neuron))  # an activation follows each layer's sums
+            for number, numbers in enumerate(crash.layers)
+            for neuron in numbers[0]
+            if neuron < len(self.weights[number])
+        ]
+        batch = len(self.inputs)
+        faults = len(struck) * batch
+        faulty = self.injector.declare_neuron_fi(
+            layer_num=[layer for layer, _ in struck for _ in range(batch)],
+            batch=list(range(batch)) * len(struck),
+            dim1=[neuron for _, neuron in struck for _ in range(batch)],
+            dim2=[None] * faults,
+            dim3=[None] * faults,
+            value=[0.0] * faults,
+        )(self.x)
+        self.injector.fi_reset()
+        self.injector.handles.clear()
         return float((faulty - self.golden).abs().max())
 
 
@@ -222,31 +222,40 @@ class Hooked(_Torch):
 
 
 class Masked(_Torch):
-    """Masks batched over configurations; what lies before the first failure is computed once."""
+    """Masks batched over configurations, the whole network for each: what an engineer writes."""
 
     name = "PyTorch, masks batched"
     batched = True
 
     def evaluate(self, crashes: Crashes) -> Floats:
+        return self._behind(0, self.x.expand(len(crashes), -1, -1) @ self.w[0].T, crashes)
+
+    def _behind(self, first: int, s: Any, crashes: Crashes) -> Floats:
+        """The worst errors, from the sums of hidden layer `first` (from 0) on."""
         torch = self.torch
-        masks = []
-        for number, numbers in enumerate(crashes.layers):
-            mask = torch.ones(len(crashes), len(self.weights[number]) + 1)
-            mask.scatter_(1, torch.from_numpy(numbers), 0.0)
-            masks.append(mask[:, None, :-1])
-        y = self.y[crashes.first] * masks[crashes.first]
-        for number in range(crashes.first + 1, len(crashes.layers)):
-            y = self.phi(y @ self.w[number].T)
-            if crashes.layers[number].shape[1]:
-                y *= masks[number]
-        return (y @ self.w[-1].T - self.golden).abs_().amax(dim=(1, 2)).numpy()
+        for number in range(first, len(crashes.layers)):
+            y = self.phi(s)
+            numbers = torch.from_numpy(crashes.layers[number])
+            if numbers.shape[1]:
+                mask = torch.ones(len(crashes), len(self.weights[number]) + 1).scatter_(1, numbers, 0.0)
+                y = torch.mul(y, mask[:, None, :-1], out=y if y.ndim == 3 else None)
+            s = y @ self.w[number + 1].T
+        return (s - self.golden).abs_().amax(dim=(1, 2)).numpy()
 
 
-class TorchRankF(_Torch):
+class MaskedBehindPrefix(Masked):
+    """The same, where what lies before the first failure is computed once."""
+
+    name = "PyTorch, masks behind the prefix"
+
+    def evaluate(self, crashes: Crashes) -> Floats:
+        return self._behind(crashes.first, self.s[crashes.first], crashes)
+
+
+class TorchRankF(Masked):
     """Golden prefix and rank-f update by hand: neurofail's algorithm in a framework."""
 
     name = "PyTorch, prefix and rank-f by hand"
-    batched = True
 
     def set_up(self) -> None:
         super().set_up()
@@ -262,14 +271,7 @@ class TorchRankF(_Torch):
         lost = self.padded_y[first][numbers].transpose(1, 2)  # (configurations, inputs, failures)
         columns = self.columns[first + 1][numbers]  # (configurations, failures, neurons)
         s = torch.baddbmm(self.s[first + 1].expand(len(crashes), -1, -1), lost, columns, alpha=-1)
-        for number in range(first + 1, len(crashes.layers)):
-            y = self.phi(s)
-            numbers = torch.from_numpy(crashes.layers[number])
-            if numbers.shape[1]:
-                mask = torch.ones(len(crashes), y.shape[2] + 1).scatter_(1, numbers, 0.0)
-                y *= mask[:, None, :-1]
-            s = y @ self.w[number + 1].T
-        return (s - self.golden).abs_().amax(dim=(1, 2)).numpy()
+        return self._behind(first + 1, s, crashes)
 
 
 # ---- JAX ----
@@ -429,4 +431,13 @@ class NumbaDense(Peer):
         return self.campaign(self.inputs, self.flat, self.sizes, np.concatenate(masks, axis=1), self.golden)
 
 
-PEERS: tuple[type[Peer], ...] = (PyTorchFI, Hooked, Masked, TorchRankF, Jax, NumPyRankF, NumbaDense)
+PEERS: tuple[type[Peer], ...] = (
+    PyTorchFI,
+    Hooked,
+    Masked,
+    MaskedBehindPrefix,
+    TorchRankF,
+    Jax,
+    NumPyRankF,
+    NumbaDense,
+)
