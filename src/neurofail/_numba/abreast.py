@@ -40,27 +40,16 @@ def deviate(work: Any, b: int, within: int) -> Any:
 
 
 @inlined
-def strike_two(work: Any, t: int, count: int, start: Any, to: Any) -> None:
-    """Adds the listed failures t and t + 1, if there are so many, to pre-activations."""
-    another = t + 1 < count
-    one, two = work.failed[t] * work.pitch, work.failed[t + 1 if another else t] * work.pitch
-    by_one, by_two = spread(work.room, work.exactly[t]), load(work.weights, 0)
-    if another:
-        by_two = spread(work.room, work.exactly[t + 1])
-    for j in range(0, work.pitch, block(work.room)):
-        s = fma(load(work.wide, one + j), by_one, load(start, j))
-        store(to, j, fma(load(work.wide, two + j), by_two, s))
-
-
-@inlined
-def strike(work: Any, b: int, within: int, to: Any) -> None:
-    """The last hidden layer's pre-activations on one input, of the configuration at hand: neuron beside
-    neuron.
+def strike(work: Any, b: int, within: int) -> None:
+    """The last hidden layer's pre-activations on one input, of the configuration at hand, to `product_of`:
+    neuron beside neuron.
     """
-    count = deviate(work, b, within)
-    strike_two(work, 0, count, at(work.sums, input_of(work, b, within) * work.pitch), to)
-    for t in range(2, count, 2):
-        strike_two(work, t, count, to, to)
+    lanes, start, count = block(work.room), input_of(work, b, within) * work.pitch, deviate(work, b, within)
+    for j in range(0, work.pitch, lanes):
+        s = load(work.sums, start + j)
+        for t in range(count):
+            s = fma(load(work.wide, work.failed[t] * work.pitch + j), spread(work.room, work.exactly[t]), s)
+        store(work.product_of, j, s)
 
 
 @inner
@@ -68,7 +57,7 @@ def strike_lane(work: Any, i: int, b: int, within: int) -> None:
     """The deviations of the last hidden layer of the evaluation in lane i, whose configuration is at hand."""
     lanes, pitch = block(work.room), work.pitch
     hidden, zero = work.layers - 1, work.weights
-    strike(work, b, within, work.product_of)
+    strike(work, b, within)
     apply(
         work.activation[hidden],
         work.a[hidden],

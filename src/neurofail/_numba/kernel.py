@@ -16,7 +16,7 @@ from neurofail._numba.layers import advance, collect, enter, inject, product, up
 from neurofail._numba.loops import apply
 from neurofail._numba.outputs import count_lanes, take
 from neurofail._numba.runs import forget, run_alike
-from neurofail._numba.spare import run_tile, stretch
+from neurofail._numba.spare import ALL, run_tile, stretch
 from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,
@@ -251,11 +251,11 @@ def run(
         end = min(first + TILE, last)
         c = 0
         while c < count:
-            then, bounded = stretch(work, c, count)
-            if bounded:
-                run_tile(work, first, end, c, then)
-            else:
+            then, way = stretch(work, c, count)
+            if way == ALL:
                 run_each(work, first, end, c, then)
                 work.now_bounded[4] = max(work.now_bounded[4] - (then - c), 0)
+            else:
+                run_tile(work, first, end, c, then, way)
             c = then
         first = end

@@ -9,9 +9,12 @@ A lane never meets another lane but in `largest`, so the width changes no result
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -23,8 +26,17 @@ WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
 _BYTES = 128 if WIDE else 64
 # Rows of a matrix product that are held in registers.
 HEIGHT = 14 if WIDE else 6
+_LINE = 64
 # What LLVM calls reals in the names of its functions.
 _NAMES = {ir.FloatType: "f32", ir.DoubleType: "f64"}
+
+
+def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros that start on a cache line."""
+    size = math.prod(shape) if isinstance(shape, tuple) else shape
+    raw = np.zeros(size * np.dtype(dtype).itemsize + _LINE, np.uint8)
+    shift = -raw.ctypes.data % _LINE
+    return raw[shift : len(raw) - _LINE + shift].view(dtype).reshape(shape)
 
 
 def block_size(itemsize: int) -> int:

@@ -17,8 +17,8 @@ from neurofail._numba import plans, work
 from neurofail._numba.bounds import TILE
 from neurofail._numba.kernel import run
 from neurofail._numba.kinks import Kinks
-from neurofail._numba.lanes import HEIGHT, block_size
-from neurofail._numba.look import LOOK
+from neurofail._numba.lanes import HEIGHT, aligned, block_size
+from neurofail._numba.look import GLANCE
 from neurofail._numba.slopes import Slopes
 from neurofail._numba.spare import TOGETHER
 from neurofail.plans import Plan
@@ -33,17 +33,8 @@ Desk = tuple[work.Desk, work.Bounds]
 
 # Bytes that a tile's working set may have: half a common second-level cache.
 _WORKING = 1 << 19
-_LINE = 64
 _PATIENCE = 1.0  # seconds until a compilation is explained
 _NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about half a minute"
-
-
-def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros that start on a cache line."""
-    size = np.dtype(dtype).itemsize
-    raw = np.zeros(count * size + _LINE, np.uint8)
-    shift = -raw.ctypes.data % _LINE
-    return raw[shift : shift + count * size].view(dtype)
 
 
 def _entry(function: Any) -> Any:
@@ -102,11 +93,8 @@ class Session(AnySession):
         layers = lowering.layers(plan.net, self._dtype)
         self._model = self._pack(layers)
         most, wanted = lowering.most_before(plan), lowering.slopes_pay(plan, len(inputs))
-        # A look in reals at what is not sifted costs as much as to run it.
-        hidden = plan.net.activations[max(len(layers) - 2, 0)]
-        wanted = wanted and (hidden.name not in lowering.KINKED or lowering.sifts(plan))
         self._slopes = Slopes.of(layers, self.blocks, self._lanes, wanted, most)
-        self._kinks = Kinks.of(layers, sites, self._slopes, most)
+        self._kinks = Kinks.of(layers, sites, self._slopes, most, lowering.sifts(plan))
         with _explained():
             # Nothing yet; but it compiles, or loads what was compiled before.
             self.golden(0, 0)
@@ -133,7 +121,7 @@ class Session(AnySession):
         working = 3 * sum(widths[1:]) * lanes * self._dtype.itemsize
         stride = end + (2 + widths[-2]) * lanes
         # A block's worth of weights may be read from wherever a neuron's begin.
-        packed = _aligned(sum(map(len, weights)) + lanes, self._dtype)
+        packed = aligned(sum(map(len, weights)) + lanes, self._dtype)
         np.concatenate(weights, out=packed[:-lanes])
         limits = np.finfo(self._dtype)
         return work.Model(
@@ -158,7 +146,7 @@ class Session(AnySession):
             s=np.array(s),
             y=np.array(y),
             weights=packed,
-            golden=_aligned(self.blocks * stride, self._dtype),
+            golden=aligned(self.blocks * stride, self._dtype),
         )
 
     def golden(self, first: int, last: int) -> None:
@@ -218,14 +206,14 @@ class Session(AnySession):
         outputs, neurons, sources = (int(self._model.neurons[-i]) for i in (1, 2, 3 if slopes.bounded else 2))
 
         def room(size: int) -> Reals:
-            return _aligned(size if slopes.bounded else 0, self._dtype)
+            return aligned(size if slopes.bounded else 0, self._dtype)
 
         exactly, mean, apart = (room(slots) for _ in range(3))
         middle, spread_of, size, centre, tilt, radius, weighted, product_of = (
             room(slopes.pitch) for _ in range(8)
         )
         failed, how = np.zeros((2, slots), np.int64)
-        looks = LOOK if slopes.kinked else 0
+        looked = lanes if slopes.kinked else 0
         pair_of, pair_lane, pair_judged = np.zeros((3, lanes), np.int64)
         return work.Bounds(
             now_bounded=np.zeros(7, np.int64),
@@ -255,10 +243,15 @@ class Session(AnySession):
             pair_of=pair_of,
             pair_lane=pair_lane,
             pair_judged=pair_judged,
-            suspect=np.zeros(looks, np.int64),
-            past=room(looks * (slopes.pitch + lanes)),
-            crossed=np.zeros(looks * -(-slopes.pitch // 64), np.uint64),
-            moved=room(self._kinks.across),
+            glance=np.zeros(GLANCE, np.int64),
+            past=room(GLANCE * (slopes.pitch + lanes)),
+            crossed=np.zeros(GLANCE * -(-slopes.pitch // 64), np.uint64),
+            moved=room((outputs + 1) * looked),
+            bent=room(outputs * looked),
+            late=np.zeros(slots, np.int64),
+            late_d=room(slots * looked),
+            late_radius=room(looked),
+            seen=room(looked),
         )
 
     def _desk(self) -> work.Desk:
@@ -312,7 +305,7 @@ class Session(AnySession):
             open=np.zeros(work.RUN, np.int64),
             over=np.zeros(work.RUN, np.uint64),
             extremes=extremes,
-            room=_aligned(used, self._dtype),
+            room=aligned(used, self._dtype),
         )
 
     def _task(self, rows: Rows, levels: Array | None, records: Records) -> work.Task:

@@ -29,20 +29,6 @@ from neurofail._numba.work import BLOCKS, FIRST, length_of
 
 
 @inner
-def sifted(work: Any, c: int) -> Any:
-    """Whether kinks say something of configuration c."""
-    count = 0
-    for slot in range(work.slots):
-        row = work.rows[c * work.slots + slot]
-        if row < 0:
-            break
-        if work.record_of[row] < 0:
-            return False
-        count += 1
-    return 0 < count <= work.most_failures
-
-
-@inner
 def sift(work: Any, first: int, last: int, b: int) -> None:
     """What the errors of configurations first .. last - 1 on block b of the tile do not exceed. Counts the
     classes that certainly change; where that is not certain either way, nothing bounds the error.

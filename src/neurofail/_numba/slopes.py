@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofail import lowering
+from neurofail._numba.lanes import aligned
 from neurofail.activations import Activation
 
 Reals = npt.NDArray[Any]
@@ -79,7 +80,7 @@ class Slopes(NamedTuple):
         pitch = -(-neurons // lanes) * lanes if bounded else 0
 
         def room(*shape: int) -> Reals:
-            return np.zeros(shape if bounded else (0,) * len(shape), kind)
+            return aligned(shape if bounded else (0,) * len(shape), kind)
 
         def slope_room(*shape: int) -> Reals:
             return room(*shape) if not kinked else np.zeros((0,) * len(shape), kind)

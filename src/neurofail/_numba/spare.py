@@ -19,15 +19,18 @@ from neurofail._numba.lanes import (
     greater,
     higher,
     highest,
+    inlined,
     inner,
     larger,
     less,
     load,
+    ones,
+    spread,
     store,
 )
 from neurofail._numba.layers import product
-from neurofail._numba.look import CHANGED, DOUBTFUL, EXCEEDS, LOOK, cross, judge
-from neurofail._numba.sift import sift, sifted
+from neurofail._numba.look import look
+from neurofail._numba.sift import sift
 from neurofail._numba.slopes import MOST
 from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, length_of
 
@@ -35,6 +38,8 @@ from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, length_of
 TOGETHER = 256
 # Configurations that are run without bounds after some where these did not pay.
 _PAUSE = 15 * 32
+# How a configuration is evaluated: all of it is run; or what bounds leave; or what sifting leaves.
+ALL, SOME, SIFTED = range(3)
 
 
 @inner
@@ -134,67 +139,77 @@ def admit_rest(work: Any, c: int, upper: Any) -> None:
 
 
 @inner
-def look(work: Any, c: int, count: int, upper: Any) -> None:
-    """Looks at the suspects, `count` of them, all of configuration c, and queues those that are to be run."""
-    lanes, batteries = block(work.room), (work.pitch + 63) // 64
-    work.now[ROW] = c * work.slots
-    for i in range(count):
-        lane = work.suspect[i]
-        past, crossed = at(work.past, i * (work.pitch + lanes)), at(work.crossed, i * batteries)
-        cross(work, lane // lanes, lane % lanes, past, crossed)
-    for i in range(count):
-        lane = work.suspect[i]
-        past, crossed = at(work.past, i * (work.pitch + lanes)), at(work.crossed, i * batteries)
-        # Others may have been run in the meantime.
-        work.now[ROW] = c * work.slots
-        found = judge(work, lane // lanes, lane % lanes, past, crossed, work.errors[c])
-        unknown = upper[lane] == np.inf
-        doubtful = unknown and found & DOUBTFUL != 0
-        work.sdc[c] += unknown and found & CHANGED != 0
-        if found & EXCEEDS or doubtful:
-            wait(work, c, lane, doubtful)
+def survey(work: Any, first: int, last: int, b: int) -> None:
+    """Looks at every input of block b of the tile: what the errors of configurations first .. last - 1 do not
+    exceed, infinite where their class is in doubt. Counts the classes that certainly change.
+    """
+    lanes = block(work.room)
+    tile = work.now[BLOCKS] * lanes
+    left = min(work.inputs - (work.now[FIRST] + b) * lanes, lanes)
+    inside = np.uint64((1 << left) - 1)
+    for c in range(first, last):
+        changed, doubtful = look(work, c, b, inside)
+        work.sdc[c] += ones(changed)
+        here = at(work.upper, (c - first) * tile + b * lanes)
+        store(here, 0, choose(doubtful, spread(work.room, np.inf), load(work.seen, 0)))
+        for lane in range(left, lanes):
+            here[lane] = -1.0
 
 
 @inner
-def admit_suspects(work: Any, c: int, upper: Any) -> None:
-    """Looks at the inputs of configuration c whose error can exceed what it is so far, and at those that
+def admit_suspects(work: Any, c: int, b: int, upper: Any) -> None:
+    """Looks at the inputs of block b whose error can exceed configuration c's so far, and at those that
     nothing bounds, and queues those that are to be run.
     """
-    lanes, count = block(work.room), 0
-    for top in range(0, work.now[BLOCKS] * lanes, lanes):
-        here = load(upper, top)
-        over = greater(here, work.errors[c]) | equal(here, np.inf)
-        while over:
-            work.suspect[count] = top + first_one(over)
-            count += 1
-            over &= over - np.uint64(1)
-        if count > LOOK - lanes:
-            look(work, c, count, upper)
-            count = 0
-    look(work, c, count, upper)
+    lanes = block(work.room)
+    unknown = equal(load(upper, 0), np.inf)
+    over = greater(load(upper, 0), work.errors[c]) | unknown
+    if not over:
+        return
+    changed, doubtful = look(work, c, b, over)
+    work.sdc[c] += ones(changed & unknown)
+    doubtful &= unknown
+    while over:
+        lane = first_one(over)
+        over &= over - np.uint64(1)
+        judged = (doubtful >> np.uint64(lane)) & np.uint64(1) != 0
+        if work.seen[lane] > work.errors[c] or judged:
+            wait(work, c, b * lanes + lane, judged)
 
 
 @inner
-def run_bounded(work: Any, first: int, last: int) -> Any:
-    """Runs configurations first .. last - 1, no more than TOGETHER, on the tile; returns how many evaluations
-    that took.
-    """
-    tile = work.now[BLOCKS] * block(work.room)
-    work.now_bounded[2] = work.now_bounded[3] = 0
+def bound_some(work: Any, first: int, last: int, way: int) -> None:
+    """What the errors of configurations first .. last - 1 do not exceed on each input of the tile."""
     if work.kinked:
         # Block by block, so that a block's tables stay near.
         for b in range(work.now[BLOCKS]):
-            sift(work, first, last, b)
-    else:
-        for c in range(first, last):
-            work.now[ROW] = c * work.slots
-            bound(work, c, length_of(work, work.now[ROW]), at(work.upper, (c - first) * tile))
+            if way == SIFTED:
+                sift(work, first, last, b)
+            else:
+                survey(work, first, last, b)
+        return
+    for c in range(first, last):
+        work.now[ROW] = c * work.slots
+        upper = at(work.upper, (c - first) * work.now[BLOCKS] * block(work.room))
+        bound(work, c, length_of(work, work.now[ROW]), upper)
+
+
+@inner
+def run_bounded(work: Any, first: int, last: int, way: int) -> Any:
+    """Runs configurations first .. last - 1, no more than TOGETHER, on the tile; returns how many evaluations
+    that took.
+    """
+    lanes = block(work.room)
+    tile = work.now[BLOCKS] * lanes
+    work.now_bounded[2] = work.now_bounded[3] = 0
+    bound_some(work, first, last, way)
     for c in range(first, last):
         admit_foremost(work, c, at(work.upper, (c - first) * tile))
-    if work.kinked:
+    if way == SIFTED:
         flush(work)
-        for c in range(first, last):
-            admit_suspects(work, c, at(work.upper, (c - first) * tile))
+        for b in range(work.now[BLOCKS]):
+            for c in range(first, last):
+                admit_suspects(work, c, b, at(work.upper, (c - first) * tile + b * lanes))
     else:
         for c in range(first, last):
             admit_unbounded(work, c, at(work.upper, (c - first) * tile))
@@ -205,47 +220,61 @@ def run_bounded(work: Any, first: int, last: int) -> Any:
     return work.now_bounded[3]
 
 
+@inlined
+def told(work: Any, row: int) -> Any:
+    """Whether kinks tell what a row's failure does."""
+    if work.record_of[row] >= 0:
+        return True
+    o = work.first[row]
+    late = work.stage[row] == 2 * work.layers - 2 and work.span[o] == 0
+    return late and abs(work.value[o]) <= work.tame
+
+
 @inner
-def boundable(work: Any, c: int) -> Any:
-    """Whether bounds can spare a configuration something."""
-    if work.kinked:
-        return sifted(work, c)
-    hidden = work.layers - 1
-    before = 0
+def way_of(work: Any, c: int) -> Any:
+    """How to evaluate a configuration: csrc/bounded.inc."""
+    hidden, most = work.layers - 1, work.most_failures if work.kinked else MOST
+    length = before = 0
     for slot in range(work.slots):
         row = work.rows[c * work.slots + slot]
         if row < 0:
             break
         stage = work.stage[row]
         if stage < 2 * hidden - 2 or stage % 2 or (stage == 2 * hidden and (not before or work.share)):
-            return False
+            return ALL
+        if work.kinked and not told(work, row):
+            return ALL
         before += stage < 2 * hidden
-    return 0 < before <= MOST
+        length += 1
+    # Roundings are counted of no more failures in the last hidden layer (kinks.py).
+    if not 0 < before <= most or (work.kinked and length - before > 2 * MOST):
+        return ALL
+    return SIFTED if work.kinked and work.sifts and before == length else SOME
 
 
 @inner
 def stretch(work: Any, c: int, count: int) -> Any:
-    """The end of the configurations from c on that are to be run together; and whether with bounds."""
+    """The end of the configurations from c on that are to be run together; and how."""
     pause = work.now_bounded[4]
     if pause:
-        return min(c + pause, count), False
-    bounded = boundable(work, c)
-    last = min(c + TOGETHER, count) if bounded else count
+        return min(c + pause, count), ALL
+    way = way_of(work, c)
+    last = count if way == ALL else min(c + TOGETHER, count)
     end = c + 1
-    while end < last and boundable(work, end) == bounded:
+    while end < last and way_of(work, end) == way:
         end += 1
-    return end, bounded
+    return end, way
 
 
 @inner
-def run_tile(work: Any, first: int, last: int, c: int, end: int) -> None:
+def run_tile(work: Any, first: int, last: int, c: int, end: int, way: int) -> None:
     """Runs configurations c .. end - 1 with bounds on blocks first .. last - 1."""
     work.now[FIRST], work.now[BLOCKS] = first, last - first
     if work.now_bounded[5] != first or work.now_bounded[6] != last:
         work.now_bounded[5], work.now_bounded[6] = first, last
         if not work.kinked:
             gather_slopes(work)
-    ran = run_bounded(work, c, end)
+    ran = run_bounded(work, c, end, way)
     # An evaluation in a lane of its own costs about twice what it costs among its neighbours.
     if ran * 3 > (end - c) * (last - first) * block(work.room):
         work.now_bounded[4] = _PAUSE

@@ -142,10 +142,15 @@ class Bounds(NamedTuple):
     pair_of: Any
     pair_lane: Any
     pair_judged: Any
-    suspect: Any
+    glance: Any
     past: Any
     crossed: Any
     moved: Any
+    bent: Any
+    late: Any
+    late_d: Any
+    late_radius: Any
+    seen: Any
 
 
 class Task(NamedTuple):
