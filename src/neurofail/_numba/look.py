@@ -114,10 +114,9 @@ def cross(work: Any, b: int, count: int) -> None:
         store(work.past, 2 * row + j, r)
         store(work.past, 3 * row + j, s)
         for i in range(GLANCE):
-            signs = parted(load(was, work.glance[i] * pitch), load(work.past, i * row + j)) << np.uint64(
-                j % 64
-            )
             here = i * batteries + j // 64
+            signs = parted(load(was, work.glance[i] * pitch), load(work.past, i * row + j))
+            signs = signs << np.uint64(j % 64)
             work.crossed[here] = signs if j % 64 == 0 else work.crossed[here] | signs
 
 
