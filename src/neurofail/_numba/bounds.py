@@ -29,7 +29,7 @@ from neurofail._numba.lanes import (
     store,
     total,
 )
-from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, departure, golden_at, value_of
+from neurofail._numba.work import ADD, BLOCKS, FIRST, ROW, SET, departure, golden_at, inside_of, value_of
 
 TILE = 16  # blocks bounded together
 
@@ -230,8 +230,7 @@ def foresee(work: Any, c: int, b: int, upper: Any) -> None:
         error = larger(error, move)
     error = plus(error, radius)
     here = at(upper, b * lanes)
-    left = work.inputs - (work.now[FIRST] + b) * lanes
-    inside = np.uint64((1 << min(left, lanes)) - 1)
+    inside = inside_of(work, b)
     safe = less(error, load(golden, work.threshold))
     if ones(safe) != lanes:
         category = load(golden, work.category)
@@ -247,9 +246,7 @@ def foresee(work: Any, c: int, b: int, upper: Any) -> None:
         bounded = less(error, np.inf)
         work.sdc[c] += ones(changed & bounded & inside)
         error = choose((changed | kept) & bounded, error, infinite)
-    store(here, 0, error)
-    for lane in range(max(left, 0), lanes):
-        here[lane] = -1.0
+    store(here, 0, choose(inside, error, spread(work.room, -1.0)))
 
 
 @inner

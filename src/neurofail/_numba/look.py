@@ -67,7 +67,7 @@ def straight(work: Any, b: int) -> None:
 
 
 @inlined
-def list_failures(work: Any, b: int) -> Any:
+def list_for_block(work: Any, b: int) -> Any:
     """Lists the neurons that fail before the last hidden layer, `failed`, with their deviations on a block,
     `d` (slots, lanes), and the operations on those of that layer, `late`. Returns how many they are.
     """
@@ -205,7 +205,7 @@ def look(work: Any, c: int, b: int, bits: Any) -> Any:
     """Looks at configuration c on the marked inputs of a block: see `judge`."""
     work.now[ROW] = c * work.slots
     straight(work, b)
-    early, late = list_failures(work, b)
+    early, late = list_for_block(work, b)
     left = bits
     while left:
         n = 0

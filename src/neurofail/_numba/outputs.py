@@ -20,7 +20,7 @@ from neurofail._numba.lanes import (
     ones,
     plus,
 )
-from neurofail._numba.work import FIRST, golden_at
+from neurofail._numba.work import golden_at, inside_of
 
 
 @inner
@@ -48,9 +48,7 @@ def of_class(work: Any, b: int, delta: Any) -> Any:
 @inner
 def count(work: Any, c: int, b: int, error: Any, own: Any, rival: Any) -> None:
     """Counts the lanes whose highest output, counted from the golden class, is above their class's own."""
-    lanes = block(work.room)
-    left = work.inputs - (work.now[FIRST] + b) * lanes
-    inside = np.uint64((1 << min(left, lanes)) - 1)
+    inside = inside_of(work, b)
     finite = at_most(error, work.most)
     work.due[c] += ones(~finite & inside)
     # A tie changes nothing.

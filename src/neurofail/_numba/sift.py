@@ -25,7 +25,7 @@ from neurofail._numba.lanes import (
     spread,
     store,
 )
-from neurofail._numba.work import BLOCKS, FIRST, length_of
+from neurofail._numba.work import BLOCKS, FIRST, inside_of, length_of
 
 
 @inner
@@ -39,8 +39,7 @@ def sift(work: Any, first: int, last: int, b: int) -> None:
     none, infinite = load(work.weights, 0), spread(work.room, np.inf)
     slack = load(work.slack, number * lanes)
     twice = plus(slack, slack)
-    left = work.inputs - number * lanes
-    inside = np.uint64((1 << min(left, lanes)) - 1)
+    inside, past = inside_of(work, b), spread(work.room, -1.0)
     for c in range(first, last):
         length = length_of(work, c * work.slots)
         error = none
@@ -60,6 +59,4 @@ def sift(work: Any, first: int, last: int, b: int) -> None:
         bounded = less(error, np.inf)
         work.sdc[c] += ones(changed & bounded & inside)
         here = at(work.upper, (c - first) * tile + b * lanes)
-        store(here, 0, choose((changed | kept) & bounded, error, infinite))
-        for lane in range(max(left, 0), lanes):
-            here[lane] = -1.0
+        store(here, 0, choose(inside, choose((changed | kept) & bounded, error, infinite), past))

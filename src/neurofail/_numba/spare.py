@@ -32,7 +32,7 @@ from neurofail._numba.layers import product
 from neurofail._numba.look import look
 from neurofail._numba.sift import sift
 from neurofail._numba.slopes import MOST
-from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, length_of
+from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, inside_of, length_of
 
 # Configurations that are bounded together.
 TOGETHER = 256
@@ -145,15 +145,12 @@ def survey(work: Any, first: int, last: int, b: int) -> None:
     """
     lanes = block(work.room)
     tile = work.now[BLOCKS] * lanes
-    left = min(work.inputs - (work.now[FIRST] + b) * lanes, lanes)
-    inside = np.uint64((1 << left) - 1)
+    inside, infinite, past = inside_of(work, b), spread(work.room, np.inf), spread(work.room, -1.0)
     for c in range(first, last):
         changed, doubtful = look(work, c, b, inside)
         work.sdc[c] += ones(changed)
         here = at(work.upper, (c - first) * tile + b * lanes)
-        store(here, 0, choose(doubtful, spread(work.room, np.inf), load(work.seen, 0)))
-        for lane in range(left, lanes):
-            here[lane] = -1.0
+        store(here, 0, choose(inside, choose(doubtful, infinite, load(work.seen, 0)), past))
 
 
 @inner

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import at, block, gather, inner, minus
 from neurofail._numba.slopes import Slopes
@@ -183,6 +185,13 @@ work_of = gather(Work)
 def golden_at(work: Any, b: int) -> Any:
     """The golden values of block b of the tile."""
     return at(work.golden, (work.now[FIRST] + b) * work.stride)
+
+
+@inner
+def inside_of(work: Any, b: int) -> Any:
+    """The lanes of block b of the tile that hold an input, as bits."""
+    lanes = block(work.room)
+    return np.uint64((1 << min(work.inputs - (work.now[FIRST] + b) * lanes, lanes)) - 1)
 
 
 @inner
