@@ -1,4 +1,4 @@
-"""Notices when a workload has become slower, on this machine or on another.
+"""Notices when a workload has become slower, on this machine or on another of its kind.
 
     python bench/regress.py               # compare with bench/baseline.json; 1 if anything fell
     python bench/regress.py --update      # write that file
@@ -13,6 +13,9 @@ round of the one over its best of the other; the result is the median over proce
 A workload has fallen when its ratio is below the baseline's by more than ALLOWED beyond the noise: the
 combined standard errors of both medians, times CONFIDENCE. What fell is measured once more, and only what
 fell again, both measurements together, is reported and makes the exit status 1.
+
+A ratio says something of machines with the same ports, caches and vector units: the baseline holds one for each
+kind of processor it was written on. On another kind nothing is compared, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cpuinfo
 import limits
 from drive import Drive
 from workloads import ACTIVATIONS, WORKLOADS, case, verify
@@ -62,6 +66,13 @@ class Figure:
     def relative(self) -> float:
         """The error as a share of the ratio."""
         return self.error / self.ratio
+
+
+def kind() -> str:
+    """The kind of processor: its architecture, and its maker, family and model as far as they are told."""
+    found = cpuinfo.get_cpu_info()
+    parts = (found.get(part) for part in ("arch", "vendor_id_raw", "family", "model"))
+    return " ".join(str(part) for part in parts if part is not None)
 
 
 def floor(base: Figure, now: Figure) -> float:
@@ -144,27 +155,34 @@ def main() -> int:
         child(asked.child[0], asked.child[1:])
         return 0
     chosen = asked.backend or [name for name in backends() if name.startswith("c/")]
-    kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    fell: list[str] = []
+    written = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    here, fell, strange = kind(), list[str](), list[str]()
+    kept = written.setdefault(here, {})
     for backend in chosen:
+        if not asked.update and backend not in kept:
+            strange.append(backend)
+            continue
         for name in NAMES:
             verify(*name.split("/"), backend)
         if asked.update:
             found = measure(backend, NAMES, 2 * asked.processes)
             kept[backend] = {name: asdict(Figure.of(each)) for name, each in found.items()}
-            BASELINE.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-            print(f"{backend}: {len(found)} ratios written")
-        elif backend in kept:
+            BASELINE.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+            print(f"{backend}: {len(found)} ratios written for {here}")
+        else:
             base = {name: Figure(**figure) for name, figure in kept[backend].items()}
             fell += compare(backend, base, asked.processes)
-        else:
-            print(f"{backend}: not in the baseline; not compared")
-    if not asked.update:
+    if strange:
+        print(
+            f"{', '.join(strange)} not compared: {BASELINE.name} has no ratios for this kind of machine, {here}; "
+            f"from the revision to compare with, run python bench/regress.py --update"
+        )
+    if not asked.update and len(strange) < len(chosen):
         print(
             f"{len(fell)} fell by more than {ALLOWED:.0%} beyond noise"
             + "".join(f"; {name}" for name in fell)
         )
-    return 1 if fell else 0
+    return 1 if fell else 2 if strange else 0
 
 
 if __name__ == "__main__":
