@@ -14,8 +14,8 @@ A workload has fallen when its ratio is below the baseline's by more than ALLOWE
 combined standard errors of both medians, times CONFIDENCE. What fell is measured once more, and only what
 fell again, both measurements together, is reported and makes the exit status 1.
 
-A ratio says something of machines with the same ports, caches and vector units: the baseline holds one for each
-kind of processor it was written on. On another kind nothing is compared, and the exit status is 2.
+A ratio is that of machines with the same ports, caches and vector units: the baseline holds one for each kind
+of processor it was written on. On another kind nothing is compared, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ def main() -> int:
             fell += compare(backend, base, asked.processes)
     if strange:
         print(
-            f"{', '.join(strange)} not compared: {BASELINE.name} has no ratios for this kind of machine, {here}; "
-            f"from the revision to compare with, run python bench/regress.py --update"
+            f"{', '.join(strange)} not compared: {BASELINE.name} has no ratios for this kind of machine, "
+            f"{here}; from the revision to compare with, run python bench/regress.py --update"
         )
     if not asked.update and len(strange) < len(chosen):
         print(

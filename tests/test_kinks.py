@@ -52,6 +52,22 @@ def test_pre_activations_of_zero_are_on_either_side(compiled: str) -> None:
     held_to_each(compiled, Exhaustive(net, StuckAt(-0.25), failures=(1, 0)), x, "float32")
 
 
+@pytest.mark.parametrize("drift", [-1e-3, 0.0, 1e-3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_whole_layer_at_its_kinks(compiled: str, dtype: str, drift: float) -> None:
+    """All pre-activations are next to 0, so that words tell of none on which side it is."""
+    net = random_network((4, 18, 200, 4), "sigmoid", seed=7)
+    net = with_last(net, "relu")
+    steep = np.abs(net.weights[1])
+    before = 1 / (1 + np.exp(-net.biases[0]))
+    biases = [net.biases[0], drift - steep @ before, net.biases[2]]
+    net = Network.dense([net.weights[0], steep, np.abs(net.weights[2])], biases, net.activations)
+    x = random_inputs(net, 100) * 1e-4
+    for failures in ((1, 0), (2, 0), (2, 1)):
+        held_to_each(compiled, Exhaustive(net, Byzantine(0.01, "own"), failures=failures), x, dtype)
+        held_to_each(compiled, Exhaustive(net, Crash(), failures=failures), x, dtype)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equal_inputs_and_tied_classes(compiled: str, dtype: str) -> None:
     net = random_network((4, 18, 40, 4), "relu", seed=3)
