@@ -68,6 +68,22 @@ def test_a_whole_layer_at_its_kinks(compiled: str, dtype: str, drift: float) -> 
         held_to_each(compiled, Exhaustive(net, Crash(), failures=failures), x, dtype)
 
 
+def test_inputs_that_only_roundings_set_apart(compiled: str) -> None:
+    """All kinks are crossed the same way, by failures that are rounded differently from input to input: the
+    words' roundings add up, to more than the errors differ by. With `doubt` a tenth of what it is, two of
+    these fail.
+    """
+    for seed in range(12):
+        net = random_network((4, 18, 10, 4), "sigmoid", seed=seed)
+        steep = np.abs(net.weights[1])
+        before = 1 / (1 + np.exp(-net.biases[0]))
+        biases = [net.biases[0], -1e-3 - steep @ before, net.biases[2]]
+        weights = [net.weights[0], steep, np.abs(net.weights[2])]
+        net = Network.dense(weights, biases, ["sigmoid", "relu", "identity"])
+        x = random_inputs(net, 300) * 5e-5
+        held_to_each(compiled, Exhaustive(net, StuckAt(1.0), failures=(2, 0)), x, "float64")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equal_inputs_and_tied_classes(compiled: str, dtype: str) -> None:
     net = random_network((4, 18, 40, 4), "relu", seed=3)
