@@ -15,15 +15,16 @@ from neurofail._numba.lanes import at, block, inner, larger, less, load, ones, p
 from neurofail._numba.layers import advance, collect, enter, inject, product, update
 from neurofail._numba.loops import apply
 from neurofail._numba.outputs import count_lanes, take
-from neurofail._numba.runs import forget, run_alike
+from neurofail._numba.runs import run_alike
 from neurofail._numba.spare import ALL, run_tile, stretch
+from neurofail._numba.sweeps import RUN
+from neurofail._numba.tables import turn_to
 from neurofail._numba.work import (
     BLOCKS,
     ENTRIES,
     FEW,
     FIRST,
     ROW,
-    RUN,
     golden_at,
     length_of,
     updated_at,
@@ -118,7 +119,7 @@ def finish(work: Any, c: int, kept: int, dense: bool, first: int, last: int) -> 
             store(run, 0, error)
             begin = (work.now[FIRST] + b) * lanes
             for i in range(begin, min(begin + lanes, work.inputs)):
-                work.each[c * work.inputs + i] = run[i - begin]
+                work.each[c * work.inputs + work.order[i]] = run[i - begin]
     take(work, c, most)
 
 
@@ -210,20 +211,31 @@ def configuration(work: Any, c: int, left: int) -> Any:
 
 
 @inner
+def none_before_last(work: Any, c: int, count: int) -> Any:
+    """Whether in configurations c .. count - 1 nothing fails before the outputs of the last hidden layer."""
+    for row in range(c * work.slots, count * work.slots, max(work.slots, 1)):
+        if work.rows[row] >= 0 and work.stage[work.rows[row]] < 2 * (work.layers - 1):
+            return False
+    return True
+
+
+@inner
 def run_each(work: Any, first: int, last: int, c: int, count: int) -> None:
     """Runs configurations c .. count - 1 one by one on blocks first .. last - 1."""
     begin = c
+    tile = work.late_tile if none_before_last(work, c, count) else work.tile
     while first < last:
         work.now[FIRST] = first
-        work.now[BLOCKS] = min(last - first, work.tile)
+        work.now[BLOCKS] = min(last - first, tile)
         for layer in range(1, work.layers + 1):
             work.stamp[layer] = work.dense_stamp[layer] = _NEVER
-        forget(work)
+        if work.swept:
+            turn_to(work)
         c = begin
         while c < count:
             work.now[ROW] = c * work.slots
             c += configuration(work, c, count - c)
-        first += work.tile
+        first += tile
 
 
 def run(
@@ -232,6 +244,7 @@ def run(
     kinks: Any,
     sites: Any,
     desk: Any,
+    sweeps: Any,
     bounds: Any,
     task: Any,
     golden: bool,
@@ -239,7 +252,7 @@ def run(
     last: int,
 ) -> None:
     """The golden run of blocks first .. last - 1, or the evaluation of the task's configurations on them."""
-    work = work_of((model, slopes, kinks, sites, desk, bounds, task))
+    work = work_of((model, slopes, kinks, sites, desk, sweeps, bounds, task))
     if golden:
         golden_run(work, first, last)
         return

@@ -53,9 +53,12 @@ class Lanes(types.Type):  # type: ignore[misc]  # Numba is Any to mypy
 
 
 def vector(dtype: Any) -> ir.VectorType:
-    """The LLVM type of lanes of a Numba type."""
-    real = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
-    return ir.VectorType(real, block_size(dtype.bitwidth // 8))
+    """The LLVM type of lanes of a Numba type: of reals, or of words (words.py)."""
+    if isinstance(dtype, types.Integer):
+        element = ir.IntType(dtype.bitwidth)
+    else:
+        element = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+    return ir.VectorType(element, block_size(dtype.bitwidth // 8))
 
 
 @register_model(Lanes)
@@ -276,6 +279,7 @@ minus = _operation(lambda a, b: a - b, "a - b")
 plus = _operation(lambda a, b: a + b, "a + b")
 fma = _operation(lambda a, b, c: a.fma(b, c), "a b + c")
 higher = _operation(lambda a, b: a.choose(a.compare(">", b), b), "The larger of a and b; b if one is NaN.")
+lower = _operation(lambda a, b: a.choose(a.compare("<", b), b), "The smaller of a and b; b if one is NaN.")
 larger = _operation(lambda a, b: a.larger(b), "The larger of a (not negative) and |b|; NaN stays.")
 
 

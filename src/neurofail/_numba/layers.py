@@ -62,7 +62,7 @@ def update(
 ) -> None:
     """out = base + the columns of entries first .. last - 1 times their deviations, in this order."""
     lanes = block(base)
-    stride = work.tile * lanes
+    stride = work.late_tile * lanes
     weights = at(work.weights, work.columns[layer])
     while True:
         count = last - first

@@ -21,6 +21,7 @@ from neurofail._numba.lanes import HEIGHT, aligned, block_size
 from neurofail._numba.look import GLANCE
 from neurofail._numba.slopes import Slopes
 from neurofail._numba.spare import TOGETHER
+from neurofail._numba.sweeps import RUN, Sweeps
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
 from neurofail.session import Rows
@@ -29,10 +30,14 @@ from neurofail.sources import sign
 
 Array = npt.NDArray[np.float64]
 Reals = npt.NDArray[Any]
-Desk = tuple[work.Desk, work.Bounds]
+Desk = tuple[work.Desk, Sweeps, work.Bounds]
 
 # Bytes that a tile's working set may have: half a common second-level cache.
 _WORKING = 1 << 19
+# Blocks taken together where only the last hidden layer fails.
+_LATE = 16
+# Blocks whose inputs are ordered together.
+_ALIKE = 64
 _PATIENCE = 1.0  # seconds until a compilation is explained
 _NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about half a minute"
 
@@ -91,6 +96,8 @@ class Session(AnySession):
         self._table = lowering.PlanTable.of(plan)
         self._plans = plans.table_of(self._table, sites.stage)
         layers = lowering.layers(plan.net, self._dtype)
+        last_fail = (sites.stage == 2 * len(layers) - 2).any()
+        self._arranged = self._table.seed is None and bool(last_fail) and len(layers[-1].biases) > 1
         self._model = self._pack(layers)
         most, wanted = lowering.most_before(plan), lowering.slopes_pay(plan, len(inputs))
         self._slopes = Slopes.of(layers, self.blocks, self._lanes, wanted, most)
@@ -124,10 +131,12 @@ class Session(AnySession):
         packed = aligned(sum(map(len, weights)) + lanes, self._dtype)
         np.concatenate(weights, out=packed[:-lanes])
         limits = np.finfo(self._dtype)
+        tile = min(max(1, min(32, _WORKING // working)), self.blocks)
         return work.Model(
             layers=len(layers),
             inputs=self.inputs,
-            tile=min(max(1, min(32, _WORKING // working)), self.blocks),
+            tile=tile,
+            late_tile=max(tile, min(_LATE, self.blocks)),
             stride=stride,
             gap=y[-1],
             category=end,
@@ -147,6 +156,7 @@ class Session(AnySession):
             y=np.array(y),
             weights=packed,
             golden=aligned(self.blocks * stride, self._dtype),
+            order=np.arange(self.blocks * lanes),
         )
 
     def golden(self, first: int, last: int) -> None:
@@ -158,14 +168,31 @@ class Session(AnySession):
             x = self._inputs[np.minimum(np.arange(b * lanes, (b + 1) * lanes), self.inputs - 1)]
             blocks[b, : x.size] = x.T.ravel()
         task = self._task(np.empty((0, self._table.slots), np.int32), None, Records.empty(0))
-        desk, bounds = self.desk()
-        _run(self._model, self._slopes, self._kinks, self._sites, desk, bounds, task, True, first, last)
+        _run(self._model, self._slopes, self._kinks, self._sites, *self.desk(), task, True, first, last)
+        for b in range(first, last if self._arranged else first, _ALIKE):
+            self._arrange(b, min(b + _ALIKE, last))
         for b in range(first, last if self._slopes.bounded else first):
             before, s, y, gaps, category = self._last_layers(blocks[b])
             if self._slopes.kinked:
                 self._kinks.tabulate(self._slopes, b, before, s, y, gaps, category[0])
             else:
                 self._slopes.tabulate(b, before, s, y)
+
+    def _arrange(self, first: int, last: int) -> None:
+        """Orders the inputs of blocks first .. last - 1 by golden class, and within it by safety: inputs of one
+        block are then alike, so that most failures that change no class are seen to for the whole block. No
+        result knows.
+        """
+        model, lanes = self._model, self._lanes
+        blocks = model.golden.reshape(self.blocks, -1, lanes)[first:last]
+        values = blocks.transpose(1, 0, 2).reshape(-1, (last - first) * lanes)
+        count = min(values.shape[1], self.inputs - first * lanes)
+        category, threshold = values[model.category // lanes, :count], values[model.threshold // lanes, :count]
+        to = np.lexsort((threshold, category))
+        # Lanes past the end repeat the last input.
+        to = np.append(to, np.repeat(to[-1:], values.shape[1] - count))
+        blocks[:] = values[:, to].reshape(-1, last - first, lanes).transpose(1, 0, 2)
+        model.order[first * lanes : last * lanes] = first * lanes + to
 
     def _last_layers(self, block: Reals) -> Iterator[Reals]:
         """Of a block's golden run: the outputs of the layer before the last hidden one, that one's s and y,
@@ -199,7 +226,9 @@ class Session(AnySession):
 
     def desk(self) -> Desk:
         """One thread's working memory."""
-        return self._desk(), self._bounds()
+        slots, widths = self._table.slots, self._model.neurons.tolist()
+        sweeps = Sweeps.of(widths, slots, self._model.late_tile, self._lanes, self._dtype)
+        return self._desk(), sweeps, self._bounds()
 
     def _bounds(self) -> work.Bounds:
         slopes, lanes, slots = self._slopes, self._lanes, self._table.slots
@@ -258,7 +287,7 @@ class Session(AnySession):
         model, slots = self._model, self._table.slots
         widths = model.neurons.tolist()
         outputs, layers = widths[-1], model.layers
-        tile = model.tile * self._lanes
+        tile, late = model.tile * self._lanes, model.late_tile * self._lanes
         capacity = work.FEW + slots
         used = 0
 
@@ -267,14 +296,13 @@ class Session(AnySession):
             used += size
             return used - size
 
-        vector = take((layers + 1) * capacity * tile)
-        delta, run = take(outputs * self._lanes), take(work.RUN * self._lanes)
-        extremes = take(model.tile * widths[-2] * 2)
+        vector = take((layers + 1) * capacity * late)
+        delta, run = take(outputs * self._lanes), take(RUN * self._lanes)
         partial = np.zeros((layers + 1, work.CHAIN), np.int64)
         deviation, base_next, scratch = np.zeros((3, layers + 1), np.int64)
         for number in range(1, layers + 1):
             for t in range(min(work.CHAIN, slots - 1)):
-                partial[number, t] = take(widths[number] * tile)
+                partial[number, t] = take(widths[number] * (tile if number < layers else late))
             scratch[number] = take(widths[number] * self._lanes)
             if number < layers:
                 deviation[number] = take(widths[number] * tile)
@@ -299,12 +327,6 @@ class Session(AnySession):
             deviation=deviation,
             base_next=base_next,
             scratch=scratch,
-            known=np.zeros(widths[-2], np.int64),
-            reach=np.zeros(model.tile),
-            safest=np.zeros(model.tile),
-            open=np.zeros(work.RUN, np.int64),
-            over=np.zeros(work.RUN, np.uint64),
-            extremes=extremes,
             room=aligned(used, self._dtype),
         )
 

@@ -10,12 +10,12 @@ import numpy as np
 from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import at, block, gather, inner, minus
 from neurofail._numba.slopes import Slopes
+from neurofail._numba.sweeps import Sweeps
 
 # What an operation does: sites.Action.
 SET, ADD = 0, 2
 
 CHAIN = 4  # partial updates kept at each layer
-RUN = 256  # configurations of a run taken together
 FEW = 64  # operations on pre-activations that are still worth treating one by one
 
 # Where a thread stands: entries of Desk.now.
@@ -28,13 +28,16 @@ class Model(NamedTuple):
     By layer, from 0 for the inputs: neurons, activation and its parameters a and b, the height of the panels
     of weights; in `weights`, the columns (inputs, neurons), the panels (inputs, height) and the biases; in a
     block of `golden`, the pre-activations s and the outputs y. For the output layer `gap` holds F_k -
-    F_class; then come the class, the error below which it cannot change, and the class's own weights.
-    `weights` begins with zeros.
+    F_class; then come the class, the error below which it cannot change, and the class's own weights. `order`
+    tells of each lane which input it is.
+    `weights` begins with zeros. A tile has so many blocks, or `late_tile`, which is no fewer, where only the last
+    hidden layer fails.
     """
 
     layers: int
     inputs: int
     tile: int
+    late_tile: int
     stride: int
     gap: int
     category: int
@@ -54,6 +57,7 @@ class Model(NamedTuple):
     y: Any
     weights: Any
     golden: Any
+    order: Any
 
 
 class Sites(NamedTuple):
@@ -98,12 +102,6 @@ class Desk(NamedTuple):
     deviation: Any
     base_next: Any
     scratch: Any
-    known: Any
-    reach: Any
-    safest: Any
-    open: Any
-    over: Any
-    extremes: int
     room: Any
 
 
@@ -175,7 +173,7 @@ class Task(NamedTuple):
 
 
 # All of the above, with pointers for arrays.
-_PARTS = (Model, Slopes, Kinks, Sites, Desk, Bounds, Task)
+_PARTS = (Model, Slopes, Kinks, Sites, Desk, Sweeps, Bounds, Task)
 _FIELDS = [field for part in _PARTS for field in part._fields]
 Work: Any = namedtuple("Work", _FIELDS)  # type: ignore[misc]  # mypy wants the names spelt out
 work_of = gather(Work)
@@ -198,7 +196,7 @@ def inside_of(work: Any, b: int) -> Any:
 def vector_at(work: Any, layer: int, entry: int, b: int) -> Any:
     """A deviation that leaves the layer; it outlives the configuration, as the chain does."""
     lanes = block(work.room)
-    return at(work.room, work.vector + ((layer * work.capacity + entry) * work.tile + b) * lanes)
+    return at(work.room, work.vector + ((layer * work.capacity + entry) * work.late_tile + b) * lanes)
 
 
 @inner
