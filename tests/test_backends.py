@@ -125,7 +125,7 @@ def test_every_way_to_hold_the_outputs(outputs: int) -> None:
     ids=str,
 )
 def test_what_bounds_spare_changes_nothing(
-    native: str, fault: Fault, counts: tuple[int, int], outputs: int, dtype: str
+    compiled: str, fault: Fault, counts: tuple[int, int], outputs: int, dtype: str
 ) -> None:
     """Runs along a wide last hidden layer leave out what cannot matter; asked for every error, none does.
 
@@ -138,8 +138,8 @@ def test_what_bounds_spare_changes_nothing(
     )
     x = rng.integers(0, 3, (300, 3)) / 2
     plan = Exhaustive(net, fault, failures=counts)
-    spared = evaluated(native, plan, x, dtype, min(plan.count, 1500))
-    every = evaluated(native, plan, x, dtype, min(plan.count, 1500), each=True)
+    spared = evaluated(compiled, plan, x, dtype, min(plan.count, 1500))
+    every = evaluated(compiled, plan, x, dtype, min(plan.count, 1500), each=True)
     assert spared.errors.tobytes() == every.errors.tobytes()
     assert spared.sdc.tolist() == every.sdc.tolist()
     assert spared.due.tolist() == every.due.tolist()
@@ -149,11 +149,11 @@ def test_what_bounds_spare_changes_nothing(
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("large", [4.0, 1e30])
-def test_bounds_spare_nothing_where_failures_grow(native: str, large: float, dtype: str) -> None:
+def test_bounds_spare_nothing_where_failures_grow(compiled: str, large: float, dtype: str) -> None:
     """Large failures come between small ones of other neurons, whose tables are of another scale."""
     net = random_network((6, 5, 60, 6), "relu", seed=3)
     plan = Exhaustive(net, [StuckAt(large), StuckAt(0.5)], failures=[(0, 2), (0, 2)], at_most=True)
-    session = open_session(native, plan, random_inputs(net, 200), dtype)
+    session = open_session(compiled, plan, random_inputs(net, 200), dtype)
     session.golden(0, session.blocks)
     block = plan.blocks[0]
     small, big = (session.rows(block.ends[block.sizes.index(s) - 1], 1770)[0] for s in ((0, 2), (2, 0)))
@@ -169,7 +169,7 @@ def test_bounds_spare_nothing_where_failures_grow(native: str, large: float, dty
 
 
 @pytest.mark.parametrize("large", [1.0, 2e38])
-def test_a_silent_neuron_with_huge_weights_hides_no_class_change(native: str, large: float) -> None:
+def test_a_silent_neuron_with_huge_weights_hides_no_class_change(compiled: str, large: float) -> None:
     """Its gain, nothing times more than there is, once made the gains of others be forgotten."""
     outputs, neurons, silent = 6, 300, 258
     last = np.zeros((outputs, neurons))
@@ -186,14 +186,14 @@ def test_a_silent_neuron_with_huge_weights_hides_no_class_change(native: str, la
         ["relu", "relu", "identity"],
     )
     plan = Exhaustive(net, Crash(), failures=(0, 2))
-    session = open_session(native, plan, random_inputs(net, 40), "float32")
+    session = open_session(compiled, plan, random_inputs(net, 40), "float32")
     session.golden(0, session.blocks)
     # Two of the three neurons that hold class 0 up: three pairs, on every input.
     assert session.totals(0, plan.count, 1.0, session.desk()).sdc == 3 * 40
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_classes_that_were_safe_at_first_are_judged_later(native: str, dtype: str) -> None:
+def test_classes_that_were_safe_at_first_are_judged_later(compiled: str, dtype: str) -> None:
     """What neurons gain is tabulated when first asked for, of all that had their reach tabulated by then."""
     weight, departure = 0.1, 0.25
     signs = np.where(np.random.default_rng(0).random((6, 60)) < 0.5, -1.0, 1.0)
@@ -212,7 +212,7 @@ def test_classes_that_were_safe_at_first_are_judged_later(native: str, dtype: st
         failures=[(0, 2), (0, 2)],
         at_most=True,
     )
-    session = open_session(native, plan, random_inputs(net, 40), dtype)
+    session = open_session(compiled, plan, random_inputs(net, 40), dtype)
     session.golden(0, session.blocks)
     late = np.flatnonzero(plan.sites.stages() == 4)
     row = {(plan.sites.neuron[r], plan.sites.value[r] > 1): r for r in late}

@@ -1,11 +1,11 @@
 """Runs of configurations that differ in one neuron of the last hidden layer alone: no activation follows, so
 each costs one multiply-add an output.
 
-Most of that need not be done. A sweep is a run along successive neurons: what the failure of each of them alone can
-do is tabulated (tables.py), and what the run's configurations share is added once a run. An output that cannot
-exceed its configuration's error so far is not computed; and a class is known to change, or not to, wherever the sum
-of both gains says so by more than every rounding on the way. What is left open is computed as it would be without
-tables: they change no bit. See csrc/runs.inc.
+Most of that need not be done. A sweep is a run along successive neurons: what the failure of each of them
+alone can do is tabulated (tables.py), and what the run's configurations share is added once a run. An output
+that cannot exceed its configuration's error so far is not computed; and a class is known to change, or not
+to, wherever the sum of both gains says so by more than every rounding on the way. What is left open is
+computed as it would be without tables: they change no bit. See csrc/runs.inc.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ _ONE = np.uint64(1)
 
 @inner
 def look_ahead(work: Any, kept: int) -> Any:
-    """How far what a run's configurations share moves each output in each block. Returns the block where that is
-    most: what comes after it mostly stays below its errors.
+    """How far what a run's configurations share moves each output in each block. Returns the block where that
+    is most: what comes after it mostly stays below its errors.
     """
     lanes, outputs = block(work.room), work.neurons[work.layers]
     none = load(work.weights, 0)
@@ -86,8 +86,8 @@ def look_ahead(work: Any, kept: int) -> Any:
 
 @inlined
 def lead(work: Any, b: int, start: Any, slack: float) -> Any:
-    """What the outputs lead the golden class by, where some gain might be enough, and the outputs of which that is
-    so, lane by lane. Returns the lanes with any.
+    """What the outputs lead the golden class by, where some gain might be enough, and the outputs of which
+    that is so, lane by lane. Returns the lanes with any.
     """
     lanes, outputs = block(work.room), work.neurons[work.layers]
     own, live, none = of_class(work, b, start), load(work.weights, 0), load(work.weights, 0)
@@ -132,10 +132,10 @@ def overtaken(work: Any, b: int, start: Any, neuron: int) -> Any:
 
 @inner
 def judge(work: Any, c: int, b: int, start: Any, first: int, alike: int) -> None:
-    """Counts the lanes of a block that lose their golden class, for the configurations of a sweep. What rounding
-    leaves open is computed.
+    """Counts the lanes of a block that lose their golden class, for the configurations of a sweep. What
+    rounding leaves open is computed.
     """
-    lanes, many, outputs = block(work.room), block(work.gains), work.neurons[work.layers]
+    lanes, many = block(work.room), block(work.gains)
     if work.stale[2 * b] < work.stale[2 * b + 1]:
         catch_up(work, b)
     size, widest = float(work.shared_size[b]), float(work.widest[b])
@@ -207,8 +207,8 @@ def raise_by(work: Any, start: Any, deviations: Any, base: int, i: int, k: int) 
 
 @inner
 def sweep(work: Any, b: int, start: Any, first: int, alike: int) -> None:
-    """The errors of a sweep's configurations on one block. Those that are open are first marked, of all of them, or
-    every vector would end a loop where nothing foretells it.
+    """The errors of a sweep's configurations on one block. Those that are open are first marked, of all of
+    them, or every vector would end a loop where nothing foretells it.
     """
     many, outputs = block(work.reaches), work.neurons[work.layers]
     base, deviations = first // many * many, deviations_at(work, b)

@@ -179,15 +179,18 @@ class Session(AnySession):
                 self._slopes.tabulate(b, before, s, y)
 
     def _arrange(self, first: int, last: int) -> None:
-        """Orders the inputs of blocks first .. last - 1 by golden class, and within it by safety: inputs of one
-        block are then alike, so that most failures that change no class are seen to for the whole block. No
-        result knows.
+        """Orders the inputs of blocks first .. last - 1 by golden class, and within it by safety: inputs of
+        one block are then alike, so that most failures that change no class are seen to for the whole block.
+        No result knows.
         """
         model, lanes = self._model, self._lanes
         blocks = model.golden.reshape(self.blocks, -1, lanes)[first:last]
         values = blocks.transpose(1, 0, 2).reshape(-1, (last - first) * lanes)
         count = min(values.shape[1], self.inputs - first * lanes)
-        category, threshold = values[model.category // lanes, :count], values[model.threshold // lanes, :count]
+        category, threshold = (
+            values[model.category // lanes, :count],
+            values[model.threshold // lanes, :count],
+        )
         to = np.lexsort((threshold, category))
         # Lanes past the end repeat the last input.
         to = np.append(to, np.repeat(to[-1:], values.shape[1] - count))

@@ -1,5 +1,5 @@
-"""A thread's tables of what failures of the last hidden layer's neurons do one by one, and its room for runs along
-these neurons: see tables.py and runs.py.
+"""A thread's tables of what failures of the last hidden layer's neurons do one by one, and its room for runs
+along these neurons: see tables.py and runs.py.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ class Sweeps(NamedTuple):
 
     swept: whether there are any. now_swept: the tile's first block and how many it has, none before there is
     a tile. By neuron, the row that is tabulated (`tabled_row`). By block of the tile: what makes reals words,
-    0 before there are any (`scale`); the deviations (neurons, lanes); by groups of as many neurons as a vector
-    has words, how far outputs are moved, `reaches` (groups, outputs, 2, words), up and down, and what they gain,
-    `gains` (groups, outputs, lanes, words); the first neuron whose gains are not tabulated though its reaches
-    are, and past the last (`stale`); the largest gain of any neuron, `peak` (outputs, lanes); the gaps to the
-    golden class, which is itself out of reach, `rivals` (outputs, lanes), and the widest of them; the error below
-    which no class can change (`safest`).
+    0 before there are any (`scale`); the deviations (neurons, lanes); by groups of as many neurons as a
+    vector has words, how far outputs are moved, `reaches` (groups, outputs, 2, words), up and down, and what
+    they gain, `gains` (groups, outputs, lanes, words); the first neuron whose gains are not tabulated though
+    its reaches are, and past the last (`stale`); the largest gain of any neuron, `peak` (outputs, lanes); the
+    gaps to the golden class, which is itself out of reach, `rivals` (outputs, lanes), and the widest of them;
+    the error below which no class can change (`safest`).
 
-    Of a run, by block: how far what its configurations share moves the outputs up and down, `rises` and `falls`
-    (outputs), and the largest of these (`shared_size`). Of a run and a block: the same in words (`rise`, `fall`);
-    the leads on the golden class in words (outputs, lanes), the class's own output (`own_shared`), and the outputs
-    for which some gain might be enough, as the sum of their bits, which is a real (`live`). By configuration from a
-    multiple of a vector's words on: the error so far (`run_error`), the same in words, the output that can go
-    furthest, how far the next one can go, which outputs are open, and how many lanes lose their golden class.
+    Of a run, by block: how far what its configurations share moves the outputs up and down, `rises` and
+    `falls` (outputs), and the largest of these (`shared_size`). Of a run and a block: the same in words
+    (`rise`, `fall`); the leads on the golden class in words (outputs, lanes), the class's own output
+    (`own_shared`), and the outputs for which some gain might be enough, as the sum of their bits, which is a
+    real (`live`). By configuration from a multiple of a vector's words on: the error so far (`run_error`),
+    the same in words, the output that can go furthest, how far the next one can go, which outputs are open,
+    and how many lanes lose their golden class.
     """
 
     swept: bool

@@ -1,6 +1,6 @@
-"""What failures of the last hidden layer's neurons do one by one, in words of 16 bits, many to a vector: how far
-each moves an output within a block of inputs at most, and by how much an output gains on the golden class of
-each input: csrc/tables.inc. runs.py says what for.
+"""What failures of the last hidden layer's neurons do one by one, in words of 16 bits, many to a vector: how
+far each moves an output within a block of inputs at most, and by how much an output gains on the golden class
+of each input: csrc/tables.inc. runs.py says what for.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def prepare(work: Any, b: int) -> None:
 
 @inner
 def tabulate(work: Any, b: int, first: int, alike: int) -> None:
-    """Tabulates how far the deviations of so many neurons reach alone in one block. What they gain is tabulated
-    when a class has to be judged, which may be never.
+    """Tabulates how far the deviations of so many neurons reach alone in one block. What they gain is
+    tabulated when a class has to be judged, which may be never.
     """
     lanes, many, outputs = block(work.room), block(work.reaches), work.neurons[work.layers]
     none, scale = load(work.weights, 0), float(work.scale[b])
@@ -145,7 +145,7 @@ def tabulate(work: Any, b: int, first: int, alike: int) -> None:
 
 @inner
 def catch_up(work: Any, b: int) -> None:
-    """Tabulates by how much each output gains on the golden classes of a block, where that is not done yet."""
+    """Tabulates by how much outputs gain on the golden classes of a block, where that is not done yet."""
     lanes, many, outputs = block(work.room), block(work.gains), work.neurons[work.layers]
     none, scale = load(work.weights, 0), work.scale[b]
     category = at(golden_at(work, b), work.category)
@@ -169,8 +169,8 @@ def catch_up(work: Any, b: int) -> None:
 
 @inner
 def fit(work: Any, alike: int, slot: int) -> Any:
-    """Fits what a run's failures do, which is about to be tabulated, into words; where that needs another scale,
-    what was tabulated before is forgotten. False where something is not bounded.
+    """Fits what a run's failures do, which is about to be tabulated, into words; where that needs another
+    scale, what was tabulated before is forgotten. False where something is not bounded.
     """
     lanes, outputs = block(work.room), work.neurons[work.layers]
     sums = max(work.slots / 2, 1.0)

@@ -49,6 +49,10 @@ def _above(builder: Any, a: Any, b: Any) -> Any:
     return builder.sext(builder.icmp_signed(">", a, b), a.type)
 
 
+def _negative(builder: Any, where: Any) -> Any:
+    return builder.icmp_signed("<", where, ir.Constant(where.type, [0] * where.type.count))
+
+
 add = _on_words(lambda builder, a, b: _call(builder, "sadd.sat", a, b), "a + b, or the nearest word to it.")
 minus = _on_words(lambda builder, a, b: builder.sub(a, b), "a - b; where that is no word, another.")
 most = _on_words(lambda builder, a, b: _call(builder, "smax", a, b), "The larger of a and b.")
@@ -67,9 +71,7 @@ def select(typing: Any, where: Any, a: Any, b: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         where, a, b = arguments
-        return builder.select(
-            builder.icmp_signed("<", where, ir.Constant(where.type, [0] * where.type.count)), a, b
-        )
+        return builder.select(_negative(builder, where), a, b)
 
     return a(where, a, b), emit
 
@@ -80,8 +82,7 @@ def bits_of(typing: Any, where: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (where,) = arguments
-        negative = builder.icmp_signed("<", where, ir.Constant(where.type, [0] * where.type.count))
-        bits = builder.bitcast(negative, ir.IntType(where.type.count))
+        bits = builder.bitcast(_negative(builder, where), ir.IntType(where.type.count))
         return builder.zext(bits, ir.IntType(64)) if where.type.count < 64 else bits
 
     return types.uint64(where), emit

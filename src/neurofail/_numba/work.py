@@ -28,10 +28,9 @@ class Model(NamedTuple):
     By layer, from 0 for the inputs: neurons, activation and its parameters a and b, the height of the panels
     of weights; in `weights`, the columns (inputs, neurons), the panels (inputs, height) and the biases; in a
     block of `golden`, the pre-activations s and the outputs y. For the output layer `gap` holds F_k -
-    F_class; then come the class, the error below which it cannot change, and the class's own weights. `order`
-    tells of each lane which input it is.
-    `weights` begins with zeros. A tile has so many blocks, or `late_tile`, which is no fewer, where only the last
-    hidden layer fails.
+    F_class; then come the class, the error below which it cannot change, and the class's own weights.
+    `weights` begins with zeros. A tile has so many blocks, or `late_tile`, which is no fewer, where only the
+    last hidden layer fails. `order` tells of each lane which input it holds.
     """
 
     layers: int
