@@ -19,7 +19,7 @@ from neurofail import _numba, _numpy
 from neurofail._numba.activations import COEFFICIENTS
 from neurofail._numba.bounds import TILE
 from neurofail._numba.lanes import block_size
-from neurofail._numba.spare import TOGETHER
+from neurofail._numba.spare import BATCH, TOGETHER
 from neurofail.activations import NAMES
 from neurofail.plans import Plan
 
@@ -335,7 +335,7 @@ def test_what_is_looked_at_need_not_be_run(dtype: str) -> None:
     rows, levels = session.rows(0, TOGETHER)
     desk = session.desk()
     found = session.evaluate(rows, levels, 0, session.blocks, desk)
-    upper, ran = desk[2].upper.reshape(TOGETHER, -1), desk[2].now_bounded[3]
+    upper, ran = desk[2].upper.reshape(BATCH, -1)[:TOGETHER], desk[2].now_bounded[3]
     suspects = (upper > found.errors[:, None]).sum()
     # Each configuration's most promising input is run unseen.
     assert TOGETHER <= ran < TOGETHER + 0.25 * suspects

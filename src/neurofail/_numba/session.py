@@ -20,7 +20,7 @@ from neurofail._numba.kinks import Kinks
 from neurofail._numba.lanes import HEIGHT, aligned, block_size
 from neurofail._numba.look import GLANCE
 from neurofail._numba.slopes import Slopes
-from neurofail._numba.spare import TOGETHER
+from neurofail._numba.spare import BATCH, TOGETHER
 from neurofail._numba.sweeps import RUN, Sweeps
 from neurofail.plans import Plan
 from neurofail.records import Records, Totals
@@ -39,7 +39,7 @@ _LATE = 16
 # Blocks whose inputs are ordered together.
 _ALIKE = 64
 _PATIENCE = 1.0  # seconds until a compilation is explained
-_NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about half a minute"
+_NOTICE = "neurofail: compiling the Numba kernel, once for this machine; this takes about a minute"
 
 
 def _entry(function: Any) -> Any:
@@ -245,7 +245,7 @@ class Session(AnySession):
             room(slopes.pitch) for _ in range(8)
         )
         failed, how = np.zeros((2, slots), np.int64)
-        looked = lanes if slopes.kinked else 0
+        looked, together = (lanes, BATCH) if slopes.kinked else (0, TOGETHER)
         pair_of, pair_lane, pair_judged = np.zeros((3, lanes), np.int64)
         return work.Bounds(
             now_bounded=np.zeros(7, np.int64),
@@ -270,7 +270,7 @@ class Session(AnySession):
             d=room(slots * lanes),
             e=room(max(slots, 1) * lanes),
             move=room(outputs * lanes),
-            upper=room(TOGETHER * min(TILE, self.blocks) * lanes),
+            upper=room(together * min(TILE, self.blocks) * lanes),
             pair_y=room(neurons * lanes),
             pair_of=pair_of,
             pair_lane=pair_lane,

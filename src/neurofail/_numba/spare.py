@@ -34,8 +34,8 @@ from neurofail._numba.sift import sift
 from neurofail._numba.slopes import MOST
 from neurofail._numba.work import BLOCKS, FIRST, ROW, golden_at, inside_of, length_of
 
-# Configurations that are bounded together.
-TOGETHER = 256
+# Configurations that are bounded together by slopes, and by kinks.
+TOGETHER, BATCH = 256, 1024
 # Configurations that are run without bounds after some where these did not pay.
 _PAUSE = 15 * 32
 # How a configuration is evaluated: all of it is run; or what bounds leave; or what sifting leaves.
@@ -193,8 +193,8 @@ def bound_some(work: Any, first: int, last: int, way: int) -> None:
 
 @inner
 def run_bounded(work: Any, first: int, last: int, way: int) -> Any:
-    """Runs configurations first .. last - 1, no more than TOGETHER, on the tile; returns how many evaluations
-    that took.
+    """Runs configurations first .. last - 1, of which there is a batch, on the tile; returns how many
+    evaluations that took.
     """
     lanes = block(work.room)
     tile = work.now[BLOCKS] * lanes
@@ -256,7 +256,7 @@ def stretch(work: Any, c: int, count: int) -> Any:
     if pause:
         return min(c + pause, count), ALL
     way = way_of(work, c)
-    last = count if way == ALL else min(c + TOGETHER, count)
+    last = count if way == ALL else min(c + (BATCH if work.kinked else TOGETHER), count)
     end = c + 1
     while end < last and way_of(work, end) == way:
         end += 1
