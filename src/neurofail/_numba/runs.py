@@ -73,10 +73,8 @@ def look_ahead(work: Any, kept: int) -> Any:
         size = none
         for k in range(outputs):
             here = load(start, k * lanes)
-            work.rises[b * outputs + k], work.falls[b * outputs + k] = (
-                highest(here),
-                highest(minus(none, here)),
-            )
+            work.rises[b * outputs + k] = highest(here)
+            work.falls[b * outputs + k] = highest(minus(none, here))
             size = larger(size, here)
         work.shared_size[b] = largest(size)
         if work.shared_size[b] > work.shared_size[foremost]:
@@ -146,7 +144,7 @@ def judge(work: Any, c: int, b: int, start: Any, first: int, alike: int) -> None
         return
     base = first // many * many
     low = first - base
-    slack_word = spread(work.gains, min(int(slack), words.MOST))
+    slack_word = spread(work.gains, int(min(slack, float(words.MOST))))
     nothing, lowest = spread(work.gains, 0), spread(work.gains, -words.MOST)
     for top in range(0, low + alike, many):
         gains = gains_at(work, b, (base + top) // many)
