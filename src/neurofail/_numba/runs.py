@@ -334,9 +334,7 @@ def run_alike(work: Any, c: int, kept: int, dense: bool, alike: int, slot: int) 
         foremost = look_ahead(work, kept)
         begin(work, c, alike, at_first)
     for number in range(work.now[BLOCKS]):
-        b = number - 1 if 0 < number <= foremost else number
-        if number == 0:
-            b = foremost
+        b = foremost if number == 0 else number - 1 if number <= foremost else number
         start = updated_at(work, work.layers, kept, dense, b)
         if swept and bounded_on(work, b):
             # No single neuron makes an output deviate by more than this half.
@@ -350,7 +348,6 @@ def run_alike(work: Any, c: int, kept: int, dense: bool, alike: int, slot: int) 
             plain = True
         raise_all(work, c, b, start, dense, alike, slot)
     if plain:
-        for i in range(alike):
-            take(work, c + i, load(work.room, work.run + i * block(work.room)))
+        settle(work, c, alike)
     if swept:
         end(work, c, alike, at_first)
