@@ -1,6 +1,6 @@
 """Runs a case over and over on an open session: the kernel proper, without the set-up of a campaign.
 
-The work is cut about as `neurofail.run` cuts it (units of about 50 ms, equally many for each thread), and
+The work is cut about as `neurofail.run` cuts it (units of 50 ms at most, equally many for each thread), and
 each unit does all that a campaign does with it: makes its configurations, evaluates them, tallies them.
 """
 
@@ -70,11 +70,12 @@ class Drive:
     def _cut(self) -> list[Unit]:
         """Equal units, equally many for each thread, or the clock would show how uneven they are.
 
-        Their number, for a thread a power of two, is the same for slightly different guesses.
+        Their number, for a thread a power of two, is the same for slightly different guesses. A pass that
+        takes less than a unit should is one, however many threads: halves of pairs would not be equal.
         """
         of, blocks = self._case, self._session.blocks
         wanted = max(of.evaluations / (self._rate * _UNIT_SECONDS), of.configurations / _MOST_CONFIGURATIONS)
-        pieces = self._threads * _power(wanted / self._threads)
+        pieces = self._threads * _power(wanted / self._threads) if wanted > 1 else 1
         if of.configurations < 4 * pieces:
             return [(of.start, of.configurations, first, last) for first, last in _cuts(0, blocks, pieces)]
         return [(start, stop - start, 0, blocks) for start, stop in _cuts(of.start, of.plan.count, pieces)]
@@ -95,6 +96,8 @@ class Drive:
     def round(self, seconds: float) -> list[Unit]:
         """Units for about so long: some of a pass, or several whole passes."""
         whole = self._rate * self._threads * seconds / self._case.evaluations
+        if len(self.units) == 1:
+            return self.units * self._threads * max(1, round(whole / self._threads))
         if whole >= 1:
             return self.units * round(whole)
         return self.units[: self._threads * max(1, round(whole * len(self.units) / self._threads))]
