@@ -5,7 +5,7 @@ Most of that need not be done. A sweep is a run along successive neurons: what t
 alone can do is tabulated (tables.py), and what the run's configurations share is added once a run. An output
 that cannot exceed its configuration's error so far is not computed; and a class is known to change, or not
 to, wherever the sum of both gains says so by more than every rounding on the way. What is left open is
-computed as it would be without tables: they change no bit. See csrc/runs.inc.
+computed as it would be without tables: they change no bit. See csrc/sweep.inc.
 """
 
 from __future__ import annotations
