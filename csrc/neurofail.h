@@ -126,9 +126,9 @@ int nf_model_init(int isa, int bits, int layers, const nf_layer *layer, int64_t 
 /* Inputs are run in blocks of lanes; this is the number of blocks. */
 int64_t nf_model_blocks(const void *model);
 
-/* The golden run of blocks first .. last - 1. Such ranges are independent: threads may share them out. With
- * `arrange`, a range's inputs change places so that those with the same golden class lie together; it pays where
- * neighbouring configurations fail in the last hidden layer, and changes nothing but the time they take. */
+/* The golden run of blocks first .. last - 1. Such ranges are independent: threads may share them out. A range's inputs
+ * may change places, with `arrange` so that those with the same golden class lie together; it pays where neighbouring
+ * configurations fail in the last hidden layer. It changes nothing but the time they take. */
 int nf_model_golden(void *model, int64_t first, int64_t last, int arrange);
 
 /* Whether every row of the table points inside the model: NF_OK, or NF_BAD_ARGUMENT. What follows relies on it and

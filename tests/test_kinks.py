@@ -84,23 +84,28 @@ def test_inputs_that_only_roundings_set_apart(compiled: str) -> None:
         held_to_each(compiled, Exhaustive(net, StuckAt(1.0), failures=(2, 0)), x, "float64")
 
 
+@pytest.mark.parametrize(("most", "other", "overtaken"), [(0.04, 1.5, 0), (0.048, 0.299, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kinks_that_decide_which_input_is_worst(compiled: str, dtype: str) -> None:
+def test_kinks_that_decide(compiled: str, dtype: str, most: float, other: float, overtaken: int) -> None:
     """Where y, what all neurons before transmit, is small, five crashes cross no kink and move output 0 by
-    y / 2, no more than 0.3. Where it is large the kinks are 1.2 y - 2.27 away: crossing them alone moves it
-    by 2.27 - 0.7 y, up to 0.31, and past output 1. What kinks can do at most is then just what they do; with
-    0.97 of it this fails.
+    y / 2, no more than 0.3 or 0.31. Where it is large the kinks are 1.2 y - 2.27 away: crossing them alone
+    moves it by 2.27 - 0.7 y, up to 0.30125. That is the largest error, or makes it overtake output 1. What
+    kinks can do at most is then just what they do: with 0.97 of how far they move outputs the first case
+    fails, with 0.97 of leads the second. Output 2 has inputs with a small y looked at first.
     """
     neurons, bent = 12, 40
-    last = np.vstack([np.full(bent, 1 / bent), np.zeros(bent)])
     net = Network.dense(
-        [np.full((neurons, 1), 2.5), np.full((bent, neurons), -0.1), last],
-        [np.full(neurons, 0.5), np.full(bent, 2.27), [0.0, 0.305]],
+        [
+            np.full((neurons, 1), 2.5),
+            np.full((bent, neurons), -0.1),
+            np.outer([1.0, 0.0, 0.93], np.full(bent, 1 / bent)),
+        ],
+        [np.full(neurons, 0.5), np.full(bent, 2.27), [0.0, other, 0.0]],
         ["relu", "relu", "identity"],
     )
-    x = np.concatenate([np.linspace(0.0, 0.04, 70), np.linspace(0.92, 1.0, 70)])[:, None]
+    x = np.concatenate([np.linspace(0.0, most, 70), np.linspace(0.925, 1.0, 70)])[:, None]
     changed, _ = held_to_each(compiled, Sampled(net, Crash(), failures=(5, 0), count=50, seed=1), x, dtype)
-    assert changed == 50 * 3
+    assert changed == 50 * overtaken
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
